@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* fault.c - the line that every misuse is reported in.
+ *
+ *     allot: double free of 0x7f12a0: offset 0 in the 48-byte block at 0x7f12a0 (free), thread 4121
+ *     allot: invalid free of 0x7ffd10: no block, on the stack, thread 4121
+ */
+#include "base/format.h"
+#include "map/map.h"
+#include "os/os.h"
+
+#include <stdint.h>
+
+static _Atomic(fault_handler) installed;
+
+void fault_set_handler(fault_handler handler)
+{
+    store_release(&installed, handler); /* O6: what the handler reads was written before it was set */
+}
+
+static void describe_place(struct text *text, const struct fault *fault)
+{
+    if (fault->block == NULL) {
+        text_add(text, "no block, ");
+        text_add(text, fault->state);
+        return;
+    }
+    text_add(text, "offset ");
+    text_add_signed(text, (int64_t)((uintptr_t)fault->address - (uintptr_t)fault->block));
+    text_add(text, " in the ");
+    text_add_unsigned(text, fault->block_bytes);
+    text_add(text, "-byte block at ");
+    text_add_hex(text, (uintptr_t)fault->block);
+    text_add(text, " (");
+    text_add(text, fault->state);
+    text_add(text, ")");
+}
+
+void fault_report(const struct fault *fault)
+{
+    char line[320];
+    struct text text = text_in(line, sizeof line - 1);
+    text_add(&text, "allot: ");
+    text_add(&text, fault->name);
+    text_add(&text, " of ");
+    text_add_hex(&text, (uintptr_t)fault->address);
+    text_add(&text, ": ");
+    describe_place(&text, fault);
+    text_add(&text, ", thread ");
+    text_add_unsigned(&text, os_thread_id());
+    size_t length = text.length;
+    line[length] = '\n';
+    os_write_error(line, length + 1);
+    line[length] = '\0';
+    fault_handler handler = load_acquire(&installed); /* O6 */
+    bool go_on = handler != NULL && handler(fault, line) && !fault->fatal;
+    if (!go_on) {
+        os_abort();
+    }
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/* map.c - see map.h.
+ *
+ *     roots[address >> 30] -> leaf { tags[16384], chunks[256] }      outside the window
+ *     window { begin, n_granules, tags[], chunks[] }                 one flat leaf of up to 1 TiB
+ *
+ * The window's arrays are reserved readable, and become writable in steps as areas are added: an address that was never
+ * added reads the kernel's zero page, and the OS charges for what is used alone.
+ */
+#include "map/map.h"
+
+#include "os/os.h"
+
+#include <errno.h>
+
+#define ADDRESS_BITS 48
+#define LEAF_SHIFT 30
+#define LEAF_GRANULES ((size_t)1 << (LEAF_SHIFT - GRANULE_SHIFT))
+#define LEAF_CHUNKS ((size_t)1 << (LEAF_SHIFT - CHUNK_SHIFT))
+#define WINDOW_BYTES ((size_t)1 << 40)
+#define WINDOW_BYTES_LEAST GIB
+/* Above the first area, where the kernel has put the libraries already, little will come. */
+#define WINDOW_ABOVE_SHARE 16
+#define COMMIT_STEP (16 * KIB)
+#define BOOKS_STEP (256 * KIB)
+
+struct leaf {
+    _Atomic uint32_t tags[LEAF_GRANULES];
+    _Atomic(char *) chunks[LEAF_CHUNKS];
+};
+
+struct map_window map_window;
+
+static struct {
+    _Atomic(struct leaf *) roots[(size_t)1 << (ADDRESS_BITS - LEAF_SHIFT)];
+    _Atomic int window_claimed;
+    _Atomic(struct books *) books; /* O3: the newest piece, published when it can be used */
+} map;
+
+/* ---- books -------------------------------------------------------------------------------------------------- */
+
+struct books {
+    struct books *older;
+    size_t bytes;
+    _Atomic size_t used;
+};
+
+static void *books_cut(struct books *books, size_t bytes)
+{
+    size_t used = load_relaxed(&books->used);
+    do {
+        if (bytes > books->bytes - used) {
+            return NULL;
+        }
+        /* Relaxed: the counter alone decides who owns which bytes; they are zero since the mapping was made. */
+    } while (!cas_weak_relaxed(&books->used, &used, used + bytes));
+    return (char *)books + used;
+}
+
+static struct books *books_new(size_t bytes)
+{
+    struct books *books = os_map(bytes, os_page_bytes());
+    if (books == NULL) {
+        return NULL;
+    }
+    os_huge_never(books, bytes);
+    books->bytes = bytes;
+    store_relaxed(&books->used, round_up(sizeof *books, CACHE_LINE));
+    return books;
+}
+
+void *map_books(size_t bytes)
+{
+    bytes = round_up(bytes, CACHE_LINE);
+    struct books *newest = load_acquire(&map.books); /* O3 pairs with the release below */
+    void *p = newest == NULL ? NULL : books_cut(newest, bytes);
+    if (p != NULL) {
+        return p;
+    }
+    size_t page = os_page_bytes();
+    struct books *fresh = books_new(size_max(BOOKS_STEP, round_up(bytes + CACHE_LINE, page)));
+    if (fresh == NULL) {
+        fresh = books_new(round_up(bytes + CACHE_LINE, page));
+    }
+    if (fresh == NULL) {
+        return NULL;
+    }
+    p = books_cut(fresh, bytes);
+    fresh->older = newest;
+    /* O3 release: publishes the fields of fresh. Without it another thread could cut from an unset size. Two threads
+     * here at the same time both succeed: either piece stays on the list. */
+    while (!cas_weak_release(&map.books, &newest, fresh)) {
+        fresh->older = newest;
+    }
+    return p;
+}
+
+static size_t books_sum(size_t (*measure)(struct books *))
+{
+    size_t sum = 0;
+    for (struct books *books = load_acquire(&map.books); books != NULL; books = books->older) {
+        sum += measure(books);
+    }
+    return sum;
+}
+
+static size_t books_space(struct books *books)
+{
+    return books->bytes;
+}
+
+static size_t books_resident(struct books *books)
+{
+    return os_resident_bytes(books, books->bytes);
+}
+
+static size_t window_tag_bytes(void)
+{
+    return round_up(load_acquire(&map_window.n_granules) * sizeof(uint32_t), os_page_bytes());
+}
+
+static size_t window_chunk_bytes(void)
+{
+    return round_up(load_acquire(&map_window.n_granules) / CHUNK_GRANULES * sizeof(char *), os_page_bytes());
+}
+
+size_t map_books_bytes(void)
+{
+    return books_sum(books_space) + window_tag_bytes() + window_chunk_bytes();
+}
+
+size_t map_books_resident_bytes(void)
+{
+    size_t sum = books_sum(books_resident);
+    if (window_tag_bytes() != 0) {
+        sum += os_resident_bytes((void *)map_window.tags, window_tag_bytes());
+        sum += os_resident_bytes((void *)map_window.chunks, window_chunk_bytes());
+    }
+    return sum;
+}
+
+/* ---- the window --------------------------------------------------------------------------------------------- */
+
+static bool window_reserve(size_t bytes, void **tags, void **chunks)
+{
+    size_t tag_bytes = bytes / GRANULE_BYTES * sizeof(uint32_t);
+    size_t chunk_bytes = round_up(bytes / CHUNK_BYTES * sizeof(char *), os_page_bytes());
+    *tags = os_reserve_readable(tag_bytes);
+    if (*tags == NULL) {
+        return false;
+    }
+    *chunks = os_reserve_readable(chunk_bytes);
+    if (*chunks == NULL) {
+        os_release(*tags, tag_bytes);
+        return false;
+    }
+    os_huge_never(*tags, tag_bytes);
+    os_huge_never(*chunks, chunk_bytes);
+    return true;
+}
+
+/* A limited address space can't hold more than its limit: a window of it, but no tag array beyond a 64th of it. */
+static size_t window_wanted(void)
+{
+    size_t limit = os_address_space_limit();
+    size_t wanted = WINDOW_BYTES;
+    while (wanted > WINDOW_BYTES_LEAST && wanted / GRANULE_BYTES * sizeof(uint32_t) > limit / 64) {
+        wanted /= 2;
+    }
+    return wanted;
+}
+
+void map_init(const void *near)
+{
+    int unclaimed = 0;
+    /* Who is second goes on without a window, as one who never had one: addresses are then looked up in the tree. */
+    if (load_relaxed(&map.window_claimed) != 0 || !cas_relaxed(&map.window_claimed, &unclaimed, 1)) {
+        return;
+    }
+    void *tags;
+    void *chunks;
+    size_t bytes = window_wanted();
+    while (!window_reserve(bytes, &tags, &chunks)) {
+        if (bytes <= WINDOW_BYTES_LEAST) {
+            return;
+        }
+        bytes /= 2;
+    }
+    /* The kernel places mappings downwards from the first ones, so most of the window lies below. */
+    uintptr_t end = round_up((uintptr_t)near, GIB) + bytes / WINDOW_ABOVE_SHARE;
+    map_window.begin = end > bytes ? end - bytes : 0;
+    map_window.tags = tags;
+    map_window.chunks = chunks;
+    /* O2 release: pairs with the acquire in map_tag. */
+    store_release(&map_window.n_granules, bytes / GRANULE_BYTES);
+}
+
+/* ---- leaves ------------------------------------------------------------------------------------------------- */
+
+static struct leaf *leaf_find(uintptr_t address)
+{
+    if (address >> ADDRESS_BITS != 0) {
+        return NULL;
+    }
+    /* O4 acquire: pairs with the release in leaf_make, so that the leaf reads as zeros. */
+    return load_acquire(&map.roots[address >> LEAF_SHIFT]);
+}
+
+static struct leaf *leaf_make(uintptr_t address)
+{
+    struct leaf *leaf = leaf_find(address);
+    if (leaf != NULL || address >> ADDRESS_BITS != 0) {
+        return leaf;
+    }
+    leaf = os_map(round_up(sizeof *leaf, os_page_bytes()), os_page_bytes());
+    if (leaf == NULL) {
+        return NULL;
+    }
+    struct leaf *expected = NULL;
+    /* O4 release. */
+    if (!cas_acq_rel(&map.roots[address >> LEAF_SHIFT], &expected, leaf)) {
+        os_release(leaf, round_up(sizeof *leaf, os_page_bytes()));
+        return expected;
+    }
+    return leaf;
+}
+
+uint32_t map_tag_outside(uintptr_t address)
+{
+    struct leaf *leaf = leaf_find(address);
+    return leaf == NULL ? 0 : load_relaxed(&leaf->tags[(address >> GRANULE_SHIFT) % LEAF_GRANULES]);
+}
+
+/* ---- slots: where an address's tag and chunk stand ---------------------------------------------------------- */
+
+static bool in_window(uintptr_t address)
+{
+    return (address - map_window.begin) >> GRANULE_SHIFT < load_acquire(&map_window.n_granules);
+}
+
+static _Atomic uint32_t *tag_slot(uintptr_t address)
+{
+    if (in_window(address)) {
+        return &map_window.tags[(address - map_window.begin) >> GRANULE_SHIFT];
+    }
+    struct leaf *leaf = leaf_find(address);
+    return leaf == NULL ? NULL : &leaf->tags[(address >> GRANULE_SHIFT) % LEAF_GRANULES];
+}
+
+static _Atomic(char *) *chunk_slot(uintptr_t address)
+{
+    if (in_window(address)) {
+        return &map_window.chunks[(address - map_window.begin) >> CHUNK_SHIFT];
+    }
+    struct leaf *leaf = leaf_find(address);
+    return leaf == NULL ? NULL : &leaf->chunks[(address >> CHUNK_SHIFT) % LEAF_CHUNKS];
+}
+
+void *map_descriptor(const void *address)
+{
+    uintptr_t at = (uintptr_t)address;
+    _Atomic(char *) *slot = chunk_slot(at);
+    /* O5 acquire: pairs with the release in chunk_make, so that the descriptors read as zeros. */
+    char *descriptors = slot == NULL ? NULL : load_acquire(slot);
+    return descriptors == NULL ? NULL : descriptors + (at >> GRANULE_SHIFT) % CHUNK_GRANULES * DESCRIPTOR_BYTES;
+}
+
+static int commit_around(const void *slot)
+{
+    void *begin = (void *)round_down((uintptr_t)slot, COMMIT_STEP);
+    return os_commit(begin, COMMIT_STEP);
+}
+
+static int chunk_make(uintptr_t address)
+{
+    if (in_window(address)) {
+        /* A chunk's 64 tags lie within one step, for both are powers of two. */
+        int error = commit_around((void *)tag_slot(address));
+        if (error == 0) {
+            error = commit_around((void *)chunk_slot(address));
+        }
+        if (error != 0) {
+            return error;
+        }
+    } else if (leaf_make(address) == NULL) {
+        return -ENOMEM;
+    }
+    char *descriptors = map_books(CHUNK_GRANULES * DESCRIPTOR_BYTES);
+    if (descriptors == NULL) {
+        return -ENOMEM;
+    }
+    char *expected = NULL;
+    /* O5 release. A thread that was quicker made the same; these books are then lost, a few KiB once. */
+    cas_acq_rel(chunk_slot(address), &expected, descriptors);
+    return 0;
+}
+
+int map_add(void *begin, size_t bytes)
+{
+    uintptr_t end = (uintptr_t)begin + bytes;
+    for (uintptr_t at = round_down((uintptr_t)begin, CHUNK_BYTES); at < end; at += CHUNK_BYTES) {
+        if (map_descriptor((void *)at) == NULL) {
+            int error = chunk_make(at);
+            if (error != 0) {
+                return error;
+            }
+        }
+    }
+    return 0;
+}
+
+void map_set(void *begin, size_t n_granules, uint32_t tag)
+{
+    for (size_t i = 0; i < n_granules; i++) {
+        /* O1 release: what was written to the descriptor is seen by who acquires the tag. */
+        store_release(tag_slot((uintptr_t)begin + (i << GRANULE_SHIFT)), tag);
+    }
+}
+
+void map_set_large(void *begin, size_t n_granules)
+{
+    for (size_t i = 0; i < n_granules; i++) {
+        uint32_t back = (uint32_t)size_min(i, 0xffffff);
+        /* O1 release. */
+        store_release(tag_slot((uintptr_t)begin + (i << GRANULE_SHIFT)), map_make_tag(back, MAP_CODE_LARGE));
+    }
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* map.h - the address map: any 64-bit value can be asked what it is.
+ *
+ *     address   | 47 ......... 22 | 21 ..... 16 | 15 ......... 0 |
+ *                 chunk (4 MiB)     granule       within a granule
+ *
+ * A granule has a 32-bit tag: heap number << 8 | class, or one of the codes below in the low byte; 0 is "not ours".
+ * A chunk has an array of 64 descriptors, one a granule, out of line: no user memory lies beside them.
+ *
+ * Tags of a window of address space around the first area stand in one flat array: one load. Memory that the kernel
+ * put elsewhere stands in a tree of 1 GiB leaves, asked when the address is outside the window.
+ *
+ * Invariants.  M1  A tag other than 0 is stored only after map_add covered its granule, and its descriptor exists.
+ *              M2  Neither tag arrays, descriptors nor books are ever freed or moved.
+ * Threads.     Any. map_tag is wait-free; map_add is lock-free. No locks.
+ * Signals.     All async-signal-safe.
+ * Orders.      O1 map_set/release pairs with map_tag_acquire: who sees a tag sees the descriptor filled before it.
+ *              A thread that passes a live block's address has been synchronised with already, so map_tag is relaxed.
+ */
+#ifndef MAP_MAP_H
+#define MAP_MAP_H
+
+#include "base/atomic.h"
+#include "base/base.h"
+
+#define GRANULE_SHIFT 16
+#define GRANULE_BYTES ((size_t)1 << GRANULE_SHIFT)
+#define CHUNK_SHIFT 22
+#define CHUNK_BYTES ((size_t)1 << CHUNK_SHIFT)
+#define CHUNK_GRANULES (CHUNK_BYTES / GRANULE_BYTES)
+#define DESCRIPTOR_BYTES 128
+
+/* The low byte of a tag. Below MAP_CODE_OTHER it is a size class of the heap named in the upper 24 bits. */
+enum {
+    MAP_CODE_OTHER = 0xe0,
+    MAP_CODE_LARGE = 0xe0, /* a large block; upper bits: granules back to its first one, saturated */
+    MAP_CODE_POOL = 0xe1,  /* a superblock or a mapping of the pool */
+    MAP_CODE_FREE = 0xe2,  /* a free span: ours, and nothing is in it */
+};
+
+/* Heap numbers with a meaning. Real heaps start at MAP_HEAP_FIRST. */
+enum {
+    MAP_HEAP_NONE = 0,
+    MAP_HEAP_GONE = 1, /* a slab whose granules went back; the code says which class it had */
+    MAP_HEAP_FIRST = 2,
+    MAP_HEAP_LAST = 0xfffffd,
+    MAP_HEAP_CLOSED = 0xfffffe, /* never in the map */
+    MAP_HEAP_LENT = 0xffffff    /* never in the map */
+};
+
+INLINE uint32_t map_make_tag(uint32_t heap_number, uint32_t code)
+{
+    return heap_number << 8 | code;
+}
+
+INLINE uint32_t map_tag_heap(uint32_t tag)
+{
+    return tag >> 8;
+}
+
+INLINE uint32_t map_tag_code(uint32_t tag)
+{
+    return tag & 0xff;
+}
+
+struct map_window {
+    uintptr_t begin;
+    _Atomic size_t n_granules; /* 0 until the window stands; O2 published last */
+    _Atomic uint32_t *tags;
+    _Atomic(char *) *chunks;
+};
+
+extern struct map_window map_window; /* written once, by map_init */
+
+/* Sets the window up around near, an address in the first area. Idempotent; any thread may be first. */
+void map_init(const void *near);
+
+/* Makes room for the tags and descriptors of a range of whole granules. 0 or -ENOMEM. Idempotent. */
+NODISCARD int map_add(void *begin, size_t bytes);
+
+/* The tag of an address outside the window. */
+uint32_t map_tag_outside(uintptr_t address);
+
+/* The granule's descriptor, DESCRIPTOR_BYTES of it, zeroed when new. NULL where map_add never was. */
+void *map_descriptor(const void *address);
+
+/* Gives n granules from begin on the same tag. They have been added. */
+void map_set(void *begin, size_t n_granules, uint32_t tag);
+
+/* Tags a large block: each granule tells how far back the first one is. */
+void map_set_large(void *begin, size_t n_granules);
+
+/* Memory for books that live as long as the process: zeroed, aligned to a cache line, NULL when the OS refuses. */
+void *map_books(size_t bytes);
+/* Address space and resident bytes of all books, the window included. */
+size_t map_books_bytes(void);
+size_t map_books_resident_bytes(void);
+
+INLINE uint32_t map_tag(const void *p)
+{
+    /* O2 acquire: pairs with the release in map_init, so that begin and tags are there when n_granules is. */
+    size_t n = load_acquire(&map_window.n_granules);
+    uintptr_t granule = ((uintptr_t)p - map_window.begin) >> GRANULE_SHIFT;
+    if (UNLIKELY(granule >= n)) {
+        return map_tag_outside((uintptr_t)p);
+    }
+    return load_relaxed(&map_window.tags[granule]);
+}
+
+/* ---- faults: a statement about an address ------------------------------------------------------------------- */
+
+struct fault {
+    const char *name;    /* the field's word: "double free", "invalid free", ... */
+    const void *address; /* what the caller passed */
+    const void *block;   /* NULL when no block covers it */
+    size_t block_bytes;
+    const char *state; /* of the block: "free", "live", ...; or, without a block, what the address is instead */
+    bool fatal;        /* going on would damage memory: the handler can't ask for it */
+};
+
+/* Writes the one line, asks the handler, and aborts unless that says to go on. Keeps errno. */
+void fault_report(const struct fault *fault);
+
+/* The handler is called with the line (without a newline) and says whether to go on. NULL: abort. */
+typedef bool (*fault_handler)(const struct fault *fault, const char *line);
+void fault_set_handler(fault_handler handler);
+
+#endif

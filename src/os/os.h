@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/* os.h - the platform, whole: memory, threads, signals, time. Nothing above this room includes a system header.
+ *
+ * linux.c and posix.c each fulfil this contract; fake.c wraps either and fails on command.
+ *
+ * Unless a comment says otherwise:
+ *   memory functions take page-aligned addresses and sizes and return 0 or a negative errno; results through pointers
+ *   are pages of zeros
+ *   every function is async-signal-safe, keeps errno, takes no lock, allocates nothing, and is no cancellation point
+ */
+#ifndef OS_OS_H
+#define OS_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- memory ------------------------------------------------------------------------------------------------- */
+
+/* What the OS calls a page. A constant of the process. */
+size_t os_page_bytes(void);
+
+/* Address space without access or charge. align: a power of two of at least a page. NULL when there is none. */
+void *os_reserve(size_t bytes, size_t align);
+
+/* The same, readable as zeros: charged to nothing until os_commit makes parts of it writable. */
+void *os_reserve_readable(size_t bytes);
+
+/* Reserved memory becomes readable and writable. Memory that has been committed before keeps its contents. */
+int os_commit(void *begin, size_t bytes);
+
+/* Contents go back to the OS, the memory stays committed. Afterwards it reads as zeros; with lazy it may keep its old
+ * contents until the OS needs the pages (where OS_CAN_PURGE_LAZY, otherwise lazy is ignored). */
+int os_purge(void *begin, size_t bytes, bool lazy);
+
+/* The address space goes back. Only for what os_reserve, os_map or os_remap returned, whole or in part. */
+int os_release(void *begin, size_t bytes);
+
+/* Committed memory in a mapping of its own, at a multiple of align. NULL when refused. */
+void *os_map(size_t bytes, size_t align);
+
+/* A mapping from os_map gets a new size in whole pages and may move to another multiple of align, contents kept.
+ * NULL: refused, or the platform can't; the old mapping is as it was. */
+void *os_remap(void *begin, size_t old_bytes, size_t new_bytes, size_t align);
+
+/* Grows a mapping in place only. */
+bool os_extend(void *begin, size_t old_bytes, size_t new_bytes);
+
+/* Advice about huge pages: never for books and thin areas, wanted on request. Refusal is harmless. */
+int os_huge_never(void *begin, size_t bytes);
+int os_huge_wanted(void *begin, size_t bytes);
+
+/* How many bytes of the range are resident. bytes when the platform can't tell. */
+size_t os_resident_bytes(void *begin, size_t bytes);
+
+/* The program break moves up by bytes (whole pages): committed memory, wherever the program's own use of the break
+ * left it, page-aligned. NULL when refused or where there is no break. Never moves it down. */
+void *os_break_grow(size_t bytes);
+/* Where the break is now; NULL where there is none. */
+void *os_break_now(void);
+
+/* ---- the process -------------------------------------------------------------------------------------------- */
+
+/* Milliseconds of a monotonic clock, as coarse as is cheap (a few ms). */
+uint64_t os_now_ms(void);
+
+/* Unpredictable where the OS can give that. Never fails. */
+uint64_t os_random(void);
+
+/* The environment variable called name, copied into buffer and cut at capacity; false when there is none. Works before
+ * libc has set up environ. In a privileged process (set-uid, capabilities) there is none. */
+bool os_environment(const char *name, char *buffer, size_t capacity);
+
+/* RLIMIT_AS in bytes; SIZE_MAX when unlimited. */
+size_t os_address_space_limit(void);
+/* The least of RLIMIT_DATA, physical memory and the cgroup's limit (Linux). */
+size_t os_memory_limit(void);
+/* Resident bytes of the process; 0 when the platform can't tell. */
+size_t os_process_resident_bytes(void);
+
+/* To standard error, all of it, whatever signals come. */
+void os_write_error(const char *bytes, size_t length);
+
+/* Ends the process by SIGABRT, also when the program catches or blocks that. */
+__attribute__((noreturn)) void os_abort(void);
+
+/* ---- threads and signals ------------------------------------------------------------------------------------ */
+
+/* The number that the OS's tools show for the calling thread. */
+unsigned long os_thread_id(void);
+
+/* Tells the processor that the caller spins. */
+void os_relax(void);
+
+/* Makes the key through which thread_exit will be called. Once, before os_thread_exit_arm. Not async-signal-safe. */
+int os_thread_exit_init(void (*thread_exit)(void *));
+/* thread_exit(value) runs when the calling thread ends, before its thread-local storage goes. May allocate (by the
+ * heap that it is told about), so call it when the thread can. 0 disarms. Not async-signal-safe. */
+int os_thread_exit_arm(void *value);
+
+/* fork(): child runs in the child, before fork returns there. Not async-signal-safe. */
+int os_fork_init(void (*child)(void));
+/* A word that is 0 in a child made by any kind of copying fork until the child writes it; NULL when the platform has no
+ * such thing. The same word at each call. */
+uint32_t *os_fork_word(void);
+
+#if defined(__linux__)
+#define OS_CAN_PURGE_LAZY 1
+#else
+#define OS_CAN_PURGE_LAZY 0
+#endif
+
+#endif
