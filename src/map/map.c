@@ -33,7 +33,7 @@ struct map_window map_window;
 
 static struct {
     _Atomic(struct leaf *) roots[(size_t)1 << (ADDRESS_BITS - LEAF_SHIFT)];
-    _Atomic int window_claimed;
+    _Atomic uintptr_t window_arrays; /* see window_reserve */
     _Atomic(struct books *) books; /* O3: the newest piece, published when it can be used */
 } map;
 
@@ -114,85 +114,74 @@ static size_t books_resident(struct books *books)
     return os_resident_bytes(books, books->bytes);
 }
 
-static size_t window_tag_bytes(void)
-{
-    return round_up(load_acquire(&map_window.n_granules) * sizeof(uint32_t), os_page_bytes());
-}
-
-static size_t window_chunk_bytes(void)
-{
-    return round_up(load_acquire(&map_window.n_granules) / CHUNK_GRANULES * sizeof(char *), os_page_bytes());
-}
-
-size_t map_books_bytes(void)
-{
-    return books_sum(books_space) + window_tag_bytes() + window_chunk_bytes();
-}
-
-size_t map_books_resident_bytes(void)
-{
-    size_t sum = books_sum(books_resident);
-    if (window_tag_bytes() != 0) {
-        sum += os_resident_bytes((void *)map_window.tags, window_tag_bytes());
-        sum += os_resident_bytes((void *)map_window.chunks, window_chunk_bytes());
-    }
-    return sum;
-}
-
 /* ---- the window --------------------------------------------------------------------------------------------- */
 
-static bool window_reserve(size_t bytes, void **tags, void **chunks)
+static size_t window_tag_bytes(size_t window_bytes)
 {
-    size_t tag_bytes = bytes / GRANULE_BYTES * sizeof(uint32_t);
-    size_t chunk_bytes = round_up(bytes / CHUNK_BYTES * sizeof(char *), os_page_bytes());
-    *tags = os_reserve_readable(tag_bytes);
-    if (*tags == NULL) {
-        return false;
-    }
-    *chunks = os_reserve_readable(chunk_bytes);
-    if (*chunks == NULL) {
-        os_release(*tags, tag_bytes);
-        return false;
-    }
-    os_huge_never(*tags, tag_bytes);
-    os_huge_never(*chunks, chunk_bytes);
-    return true;
+    return window_bytes / GRANULE_BYTES * sizeof(uint32_t);
 }
 
-/* A limited address space can't hold more than its limit: a window of it, but no tag array beyond a 64th of it. */
+static size_t window_array_bytes(size_t window_bytes)
+{
+    return round_up(window_tag_bytes(window_bytes) + window_bytes / CHUNK_BYTES * sizeof(char *), os_page_bytes());
+}
+
+/* A limited address space gets a window whose arrays take no more than a 64th of it. */
 static size_t window_wanted(void)
 {
     size_t limit = os_address_space_limit();
     size_t wanted = WINDOW_BYTES;
-    while (wanted > WINDOW_BYTES_LEAST && wanted / GRANULE_BYTES * sizeof(uint32_t) > limit / 64) {
+    while (wanted > WINDOW_BYTES_LEAST && window_array_bytes(wanted) > limit / 64) {
         wanted /= 2;
     }
     return wanted;
 }
 
-void map_init(const void *near)
+/* The arrays' address, page-aligned, with the window's size as a power of two in the low bits; 0 when refused. */
+static uintptr_t window_reserve(void)
 {
-    int unclaimed = 0;
-    /* Who is second goes on without a window, as one who never had one: addresses are then looked up in the tree. */
-    if (load_relaxed(&map.window_claimed) != 0 || !cas_relaxed(&map.window_claimed, &unclaimed, 1)) {
-        return;
-    }
-    void *tags;
-    void *chunks;
-    size_t bytes = window_wanted();
-    while (!window_reserve(bytes, &tags, &chunks)) {
-        if (bytes <= WINDOW_BYTES_LEAST) {
-            return;
+    for (size_t bytes = window_wanted(); bytes >= WINDOW_BYTES_LEAST; bytes /= 2) {
+        void *arrays = os_reserve_readable(window_array_bytes(bytes));
+        if (arrays != NULL) {
+            os_huge_never(arrays, window_array_bytes(bytes));
+            return (uintptr_t)arrays | bit_highest(bytes);
         }
-        bytes /= 2;
     }
+    return 0;
+}
+
+static size_t window_bytes_of(uintptr_t arrays)
+{
+    return (size_t)1 << arrays % 64;
+}
+
+/* Whoever comes while the first is still here does the same work and stores the same values: nobody waits. */
+bool map_init(const void *near)
+{
+    uintptr_t arrays = load_acquire(&map.window_arrays);
+    if (arrays == 0) {
+        uintptr_t fresh = window_reserve();
+        if (fresh == 0) {
+            return false;
+        }
+        arrays = 0;
+        if (cas_acq_rel(&map.window_arrays, &arrays, fresh)) {
+            arrays = fresh;
+        } else {
+            os_release((void *)round_down(fresh, 64), window_array_bytes(window_bytes_of(fresh)));
+        }
+    }
+    size_t bytes = window_bytes_of(arrays);
+    char *tags = (char *)round_down(arrays, 64);
     /* The kernel places mappings downwards from the first ones, so most of the window lies below. */
     uintptr_t end = round_up((uintptr_t)near, GIB) + bytes / WINDOW_ABOVE_SHARE;
-    map_window.begin = end > bytes ? end - bytes : 0;
-    map_window.tags = tags;
-    map_window.chunks = chunks;
+    uintptr_t begin = 0;
+    cas_relaxed(&map_window.begin, &begin, end > bytes ? end - bytes : GIB);
+    store_relaxed(&map_window.tags, (_Atomic uint32_t *)(void *)tags);
+    store_relaxed(&map_window.chunks, (_Atomic(char *) *)(void *)(tags + window_tag_bytes(bytes)));
     /* O2 release: pairs with the acquire in map_tag. */
     store_release(&map_window.n_granules, bytes / GRANULE_BYTES);
+    return true;
 }
 
 /* ---- leaves ------------------------------------------------------------------------------------------------- */
@@ -235,13 +224,13 @@ uint32_t map_tag_outside(uintptr_t address)
 
 static bool in_window(uintptr_t address)
 {
-    return (address - map_window.begin) >> GRANULE_SHIFT < load_acquire(&map_window.n_granules);
+    return (address - load_relaxed(&map_window.begin)) >> GRANULE_SHIFT < load_acquire(&map_window.n_granules);
 }
 
 static _Atomic uint32_t *tag_slot(uintptr_t address)
 {
     if (in_window(address)) {
-        return &map_window.tags[(address - map_window.begin) >> GRANULE_SHIFT];
+        return &load_relaxed(&map_window.tags)[(address - load_relaxed(&map_window.begin)) >> GRANULE_SHIFT];
     }
     struct leaf *leaf = leaf_find(address);
     return leaf == NULL ? NULL : &leaf->tags[(address >> GRANULE_SHIFT) % LEAF_GRANULES];
@@ -250,7 +239,7 @@ static _Atomic uint32_t *tag_slot(uintptr_t address)
 static _Atomic(char *) *chunk_slot(uintptr_t address)
 {
     if (in_window(address)) {
-        return &map_window.chunks[(address - map_window.begin) >> CHUNK_SHIFT];
+        return &load_relaxed(&map_window.chunks)[(address - load_relaxed(&map_window.begin)) >> CHUNK_SHIFT];
     }
     struct leaf *leaf = leaf_find(address);
     return leaf == NULL ? NULL : &leaf->chunks[(address >> CHUNK_SHIFT) % LEAF_CHUNKS];
@@ -324,4 +313,22 @@ void map_set_large(void *begin, size_t n_granules)
         /* O1 release. */
         store_release(tag_slot((uintptr_t)begin + (i << GRANULE_SHIFT)), map_make_tag(back, MAP_CODE_LARGE));
     }
+}
+
+/* ---- figures ------------------------------------------------------------------------------------------------ */
+
+size_t map_books_bytes(void)
+{
+    uintptr_t arrays = load_acquire(&map.window_arrays);
+    return books_sum(books_space) + (arrays == 0 ? 0 : window_array_bytes(window_bytes_of(arrays)));
+}
+
+size_t map_books_resident_bytes(void)
+{
+    uintptr_t arrays = load_acquire(&map.window_arrays);
+    size_t sum = books_sum(books_resident);
+    if (arrays != 0) {
+        sum += os_resident_bytes((void *)round_down(arrays, 64), window_array_bytes(window_bytes_of(arrays)));
+    }
+    return sum;
 }

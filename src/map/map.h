@@ -64,16 +64,17 @@ INLINE uint32_t map_tag_code(uint32_t tag)
 }
 
 struct map_window {
-    uintptr_t begin;
+    _Atomic uintptr_t begin;
     _Atomic size_t n_granules; /* 0 until the window stands; O2 published last */
-    _Atomic uint32_t *tags;
-    _Atomic(char *) *chunks;
+    _Atomic(_Atomic uint32_t *) tags;
+    _Atomic(_Atomic(char *) *) chunks;
 };
 
-extern struct map_window map_window; /* written once, by map_init */
+extern struct map_window map_window; /* set once, by map_init */
 
-/* Sets the window up around near, an address in the first area. Idempotent; any thread may be first. */
-void map_init(const void *near);
+/* Sets the window up around near, an address in the first area. False when the OS refuses: nothing may be added then.
+ * Idempotent; lock-free; before the first map_add. */
+NODISCARD bool map_init(const void *near);
 
 /* Makes room for the tags and descriptors of a range of whole granules. 0 or -ENOMEM. Idempotent. */
 NODISCARD int map_add(void *begin, size_t bytes);
@@ -100,11 +101,11 @@ INLINE uint32_t map_tag(const void *p)
 {
     /* O2 acquire: pairs with the release in map_init, so that begin and tags are there when n_granules is. */
     size_t n = load_acquire(&map_window.n_granules);
-    uintptr_t granule = ((uintptr_t)p - map_window.begin) >> GRANULE_SHIFT;
+    uintptr_t granule = ((uintptr_t)p - load_relaxed(&map_window.begin)) >> GRANULE_SHIFT;
     if (UNLIKELY(granule >= n)) {
         return map_tag_outside((uintptr_t)p);
     }
-    return load_relaxed(&map_window.tags[granule]);
+    return load_relaxed(&load_relaxed(&map_window.tags)[granule]);
 }
 
 /* ---- faults: a statement about an address ------------------------------------------------------------------- */
