@@ -21,7 +21,6 @@
 #define WINDOW_BYTES_LEAST GIB
 /* Above the first area, where the kernel has put the libraries already, little will come. */
 #define WINDOW_ABOVE_SHARE 16
-#define COMMIT_STEP (16 * KIB)
 #define BOOKS_STEP (256 * KIB)
 
 struct leaf {
@@ -116,6 +115,11 @@ static size_t books_resident(struct books *books)
 
 /* ---- the window --------------------------------------------------------------------------------------------- */
 
+static size_t commit_step(void)
+{
+    return size_max(16 * KIB, os_page_bytes());
+}
+
 static size_t window_tag_bytes(size_t window_bytes)
 {
     return window_bytes / GRANULE_BYTES * sizeof(uint32_t);
@@ -123,7 +127,7 @@ static size_t window_tag_bytes(size_t window_bytes)
 
 static size_t window_array_bytes(size_t window_bytes)
 {
-    return round_up(window_tag_bytes(window_bytes) + window_bytes / CHUNK_BYTES * sizeof(char *), os_page_bytes());
+    return round_up(window_tag_bytes(window_bytes) + window_bytes / CHUNK_BYTES * sizeof(char *), commit_step());
 }
 
 /* A limited address space gets a window whose arrays take no more than a 64th of it. */
@@ -256,8 +260,7 @@ void *map_descriptor(const void *address)
 
 static int commit_around(const void *slot)
 {
-    void *begin = (void *)round_down((uintptr_t)slot, COMMIT_STEP);
-    return os_commit(begin, COMMIT_STEP);
+    return os_commit((void *)round_down((uintptr_t)slot, commit_step()), commit_step());
 }
 
 static int chunk_make(uintptr_t address)
