@@ -25,6 +25,8 @@ install(EXPORT allot NAMESPACE allot:: FILE allot-config.cmake DESTINATION ${pac
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/allot-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/allot-config-version.cmake DESTINATION ${package_dir})
 
+# The prefix as seen from the .pc file, so that the tree may be installed or moved anywhere.
+string(REGEX REPLACE "[^/]+" ".." up "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 foreach(name IN ITEMS allot allot_core)
   configure_file(${PROJECT_SOURCE_DIR}/cmake/${name}.pc.in ${name}.pc @ONLY)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
