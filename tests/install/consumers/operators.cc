@@ -9,6 +9,9 @@
 #include <string>
 #include <vector>
 
+// clang declares it with -fsized-deallocation only.
+void operator delete(void *, std::size_t) noexcept;
+
 static volatile std::size_t too_much = static_cast<std::size_t>(PTRDIFF_MAX);
 static int asked;
 
