@@ -54,7 +54,7 @@ int main()
     EXPECT(reinterpret_cast<std::uintptr_t>(aligned.get()) % 256 == 0);
     void *plain = ::operator new(10, std::nothrow);
     EXPECT(is_block(plain));
-    ::operator delete(plain, std::size_t{10});
+    ::operator delete (plain, std::size_t{10});
 
     // Exceptions live in malloc's memory too.
     try {
@@ -65,7 +65,7 @@ int main()
 
     EXPECT(throws_bad_alloc([] { return ::operator new(too_much); }));
     EXPECT(throws_bad_alloc([] { return ::operator new[](too_much); }));
-    EXPECT(throws_bad_alloc([] { return ::operator new(too_much, std::align_val_t{64}); }));
+    EXPECT(throws_bad_alloc([] { return ::operator new (too_much, std::align_val_t{64}); }));
     EXPECT(::operator new(too_much, std::nothrow) == nullptr);
     EXPECT(::operator new[](too_much, std::align_val_t{64}, std::nothrow) == nullptr);
 

@@ -7,8 +7,8 @@
 
 int main(void)
 {
-    void *blocks[] = {malloc(100), calloc(10, 10), realloc(NULL, 5000), aligned_alloc(4096, 4096), strdup("text"),
-                      memalign(64, 1), malloc((size_t)8 << 20)};
+    void *blocks[] = {malloc(100),    calloc(10, 10),  realloc(NULL, 5000),    aligned_alloc(4096, 4096),
+                      strdup("text"), memalign(64, 1), malloc((size_t)8 << 20)};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
         EXPECT(is_block_by(allot_query, blocks[i]));
         free(blocks[i]);
