@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* own.c - spans in a mapping of their own, for the largest blocks: unmapped when freed, moved by the kernel when grown.
+ *
+ * They stand in a fixed registry, which is also their budget: when it is full, large blocks come from areas.
+ *
+ * Orders.  O10  a slot's span is published by compare-and-swap/release, and read with acquire.
+ */
+#include "os/os.h"
+#include "span/span_internal.h"
+
+#define OWN_MOST 512
+
+static struct {
+    _Atomic(struct span *) slots[OWN_MOST];
+    _Atomic size_t n;
+    _Atomic size_t bytes;
+} own;
+
+static bool slot_claim(struct span *span)
+{
+    for (size_t i = 0; i < OWN_MOST; i++) {
+        struct span *empty = NULL;
+        if (load_relaxed(&own.slots[i]) == NULL && cas_acq_rel(&own.slots[i], &empty, span)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void slot_release(struct span *span)
+{
+    for (size_t i = 0; i < OWN_MOST; i++) {
+        struct span *held = span;
+        if (load_relaxed(&own.slots[i]) == span && cas_acq_rel(&own.slots[i], &held, NULL)) {
+            return;
+        }
+    }
+}
+
+static struct span *describe(char *begin, size_t bytes)
+{
+    if (!map_init(begin) || map_add(begin, bytes) != 0) {
+        return NULL;
+    }
+    struct span *span = map_descriptor(begin);
+    span->begin = begin;
+    span->n_granules = (uint32_t)(bytes >> GRANULE_SHIFT);
+    span->back = 0;
+    span->state = SPAN_USED;
+    span->zero = 1;
+    span->purged = 0;
+    span->own = 1;
+    return span;
+}
+
+struct span *span_map(size_t bytes, size_t align)
+{
+    bytes = round_up(bytes, GRANULE_BYTES);
+    if (load_relaxed(&own.n) >= OWN_MOST || !span_within_limit(bytes)) {
+        return NULL;
+    }
+    char *begin = os_map(bytes, size_max(align, GRANULE_BYTES));
+    if (begin == NULL) {
+        return NULL;
+    }
+    struct span *span = describe(begin, bytes);
+    if (span == NULL || !slot_claim(span)) {
+        os_release(begin, bytes);
+        return NULL;
+    }
+    add_relaxed(&own.n, 1);
+    add_relaxed(&own.bytes, bytes);
+    return span;
+}
+
+void span_unmap(struct span *span)
+{
+    size_t bytes = span_bytes(span);
+    slot_release(span);
+    sub_relaxed(&own.n, 1);
+    sub_relaxed(&own.bytes, bytes);
+    os_release(span->begin, bytes);
+}
+
+struct span *span_remap(struct span *span, size_t bytes)
+{
+    bytes = round_up(bytes, GRANULE_BYTES);
+    size_t old_bytes = span_bytes(span);
+    char *old = span->begin;
+    if (bytes > old_bytes && !span_within_limit(bytes - old_bytes)) {
+        return NULL;
+    }
+    /* The old place's tags go first: once the kernel has moved the pages, others may be given the addresses. */
+    map_set(old, span->n_granules, 0);
+    char *begin = os_remap(old, old_bytes, bytes, GRANULE_BYTES);
+    struct span *moved = begin == NULL ? NULL : describe(begin, bytes);
+    if (moved == NULL) {
+        /* Books for the new place were refused: back to the old size, in place, which needs none. */
+        CHECK(begin == NULL || begin == old);
+        if (begin != NULL) {
+            os_release(begin + old_bytes, bytes - old_bytes);
+        }
+        map_set_large(old, old_bytes >> GRANULE_SHIFT);
+        return NULL;
+    }
+    if (moved != span) {
+        slot_release(span);
+        /* The slot just freed may be gone to another: then this one is in no list, and only figures miss it. */
+        (void)slot_claim(moved);
+    }
+    add_relaxed(&own.bytes, bytes - old_bytes);
+    return moved;
+}
+
+int span_each_own(int (*visit)(struct span *span, void *context), void *context)
+{
+    for (size_t i = 0; i < OWN_MOST; i++) {
+        struct span *span = load_acquire(&own.slots[i]); /* O10 */
+        int result = span == NULL ? 0 : visit(span, context);
+        if (result != 0) {
+            return result;
+        }
+    }
+    return 0;
+}
+
+size_t own_count(void)
+{
+    return load_relaxed(&own.n);
+}
+
+size_t own_bytes(void)
+{
+    return load_relaxed(&own.bytes);
+}
