@@ -16,7 +16,7 @@ build: setup ## build the release into build/release
 	@scripts/build release
 
 run: ## a real program on its own allocator and on allot, side by side
-	@scripts/setup build && scripts/build release && scripts/run build/release
+	@scripts/setup build run && scripts/build release && scripts/run build/release
 
 test: ## build everything in every way, run every quick test
 	@scripts/setup build test && scripts/test release $(presets)
