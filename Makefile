@@ -3,7 +3,7 @@
 presets := clang asan tsan posix musl
 prefix ?= /usr/local
 
-.PHONY: help setup build run test dev $(presets) stress world bench install format tidy clean
+.PHONY: help setup build run test dev $(presets) stress world bench install docs format tidy clean
 
 help: ## this list
 	@echo "allot: a malloc. Start with: make run"
@@ -43,6 +43,9 @@ bench: ## measure against other allocators; writes a file below bench/results
 
 install: build ## install the release below prefix=/usr/local
 	@cmake --install build/release --prefix $(prefix)
+
+docs: build ## write the pages of docs/ that are made from the source
+	@build/release/tests/repo/options_table >docs/options.md && scripts/calls >docs/calls.md
 
 format: ## format the C files as .clang-format says
 	@scripts/setup style && git ls-files '*.c' '*.h' '*.cc' | xargs clang-format-14 -i
