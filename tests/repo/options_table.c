@@ -49,8 +49,10 @@ int main(void)
     printf("<!-- Made by `make docs` from src/config/options.def. -->\n"
            "# Options\n\n"
            "    ALLOT_OPTIONS=stats,purge_age=1000,hard_limit=80%% program\n\n"
-           "A list of `name=value` with commas between them, read once at start. Sizes take k, m, g and t for KiB, MiB, GiB\n"
-           "and TiB; a bare name means 1. Set-uid programs and programs with capabilities ignore it. What is wrong in it is\n"
+           "A list of `name=value` with commas between them, read once at start. Sizes take k, m, g and t for KiB, "
+           "MiB, GiB\n"
+           "and TiB; a bare name means 1. Set-uid programs and programs with capabilities ignore it. What is wrong in "
+           "it is\n"
            "said on standard error with the nearest thing that would be right, and the program runs on without it.\n\n"
            "| option | default | allowed | meaning |\n|---|---|---|---|\n");
     for (enum option_id id = 0; id < OPT_COUNT; id++) {
