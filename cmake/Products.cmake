@@ -41,7 +41,7 @@ endfunction()
 
 allot_shared(allot_core allot_core ${ALLOT_ROOM_OBJECTS})
 set(ALLOT_PRODUCTS allot_core)
-if(NOT ALLOT_SANITIZE)
+if(ALLOT_NAME_OBJECTS)
   allot_shared(allot allot ${ALLOT_ROOM_OBJECTS} ${ALLOT_NAME_OBJECTS})
   allot_static(allot_static allot ${ALLOT_ROOM_OBJECTS} ${ALLOT_NAME_OBJECTS})
   allot_static(allot_core_static allot_core ${ALLOT_ROOM_OBJECTS})
