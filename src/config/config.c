@@ -539,6 +539,9 @@ void config_init(void)
     if (load_acquire(&config.done)) { /* O7 pairs with the release below: who passes here sees the values */
         return;
     }
+    if (!os_environment_ready()) {
+        return; /* before libc has been started; the defaults hold until somebody calls again */
+    }
     /* Relaxed: each caller brings its own values; the flag decides only who speaks. */
     bool speaks = !xchg_relaxed(&config.spoken, true);
     struct config_parsed parsed = {.complain = speaks ? os_write_error : NULL};

@@ -1,22 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* linux.c - os.h on Linux, for glibc and musl.
+/* linux.c - what is Linux's own of os.h, for glibc and musl; unix.c has the rest.
  *
- * Calls go through syscall() where libc's wrapper would be a cancellation point or set errno on the way.
+ * Calls go through syscall() where libc's wrapper would be a cancellation point.
  */
 #define _GNU_SOURCE
 #include "os/os.h"
 
 #include "base/atomic.h"
 #include "base/base.h"
+#include "os/unix_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,16 +24,6 @@
 #ifndef MADV_FREE
 #define MADV_FREE 8
 #endif
-
-#define RESERVED (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
-
-extern char **environ;
-
-static struct {
-    pthread_key_t exit_key;
-    bool has_exit_key;
-    _Atomic(uint32_t *) fork_word;
-} os;
 
 /* ---- memory ------------------------------------------------------------------------------------------------- */
 
@@ -52,61 +39,6 @@ size_t os_page_bytes(void)
         store_relaxed(&page_bytes, bytes); /* every thread would store the same */
     }
     return bytes;
-}
-
-static void *map_anywhere(size_t bytes, int protection, int flags)
-{
-    int saved = errno;
-    void *p = mmap(NULL, bytes, protection, flags, -1, 0);
-    errno = saved;
-    return p == MAP_FAILED ? NULL : p;
-}
-
-static int unmap(void *begin, size_t bytes)
-{
-    int saved = errno;
-    int result = bytes == 0 || munmap(begin, bytes) == 0 ? 0 : -errno;
-    errno = saved;
-    return result;
-}
-
-/* A mapping at a multiple of align: as the kernel places it if that fits, otherwise cut out of a larger one. */
-static void *map_aligned(size_t bytes, size_t align, int protection, int flags)
-{
-    void *p = map_anywhere(bytes, protection, flags);
-    if (p == NULL || ((uintptr_t)p & (align - 1)) == 0) {
-        return p;
-    }
-    unmap(p, bytes);
-    if (bytes > SIZE_MAX - align) {
-        return NULL;
-    }
-    char *wide = map_anywhere(bytes + align, protection, flags);
-    if (wide == NULL) {
-        return NULL;
-    }
-    char *begin = (char *)round_up((uintptr_t)wide, align);
-    unmap(wide, ptr_diff(begin, wide));
-    unmap(begin + bytes, ptr_diff(wide + align, begin));
-    return begin;
-}
-
-void *os_reserve(size_t bytes, size_t align)
-{
-    return map_aligned(bytes, align, PROT_NONE, RESERVED);
-}
-
-void *os_reserve_readable(size_t bytes)
-{
-    return map_anywhere(bytes, PROT_READ, RESERVED);
-}
-
-int os_commit(void *begin, size_t bytes)
-{
-    int saved = errno;
-    int result = mprotect(begin, bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
-    errno = saved;
-    return result;
 }
 
 static int advise(void *begin, size_t bytes, int advice)
@@ -125,16 +57,6 @@ int os_purge(void *begin, size_t bytes, bool lazy)
     return advise(begin, bytes, MADV_DONTNEED);
 }
 
-int os_release(void *begin, size_t bytes)
-{
-    return unmap(begin, bytes);
-}
-
-void *os_map(size_t bytes, size_t align)
-{
-    return map_aligned(bytes, align, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
-}
-
 bool os_extend(void *begin, size_t old_bytes, size_t new_bytes)
 {
     int saved = errno;
@@ -143,21 +65,30 @@ bool os_extend(void *begin, size_t old_bytes, size_t new_bytes)
     return p != MAP_FAILED;
 }
 
+static void *move_mapping(void *begin, size_t old_bytes, size_t new_bytes, int flags, void *target)
+{
+    int saved = errno;
+    void *p = mremap(begin, old_bytes, new_bytes, MREMAP_MAYMOVE | flags, target);
+    errno = saved;
+    return p == MAP_FAILED ? NULL : p;
+}
+
 void *os_remap(void *begin, size_t old_bytes, size_t new_bytes, size_t align)
 {
-    if (os_extend(begin, old_bytes, new_bytes)) {
+    if (align <= os_page_bytes()) {
+        return move_mapping(begin, old_bytes, new_bytes, 0, NULL);
+    }
+    if (((uintptr_t)begin & (align - 1)) == 0 && os_extend(begin, old_bytes, new_bytes)) {
         return begin;
     }
-    void *target = os_reserve(new_bytes, align);
+    /* The kernel shrinks before it moves: when the move then failed, the old mapping would not be as it was. */
+    void *target = new_bytes < old_bytes ? NULL : os_reserve(new_bytes, align);
     if (target == NULL) {
         return NULL;
     }
-    int saved = errno;
-    void *p = mremap(begin, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target);
-    errno = saved;
-    if (p == MAP_FAILED) {
-        unmap(target, new_bytes);
-        return NULL;
+    void *p = move_mapping(begin, old_bytes, new_bytes, MREMAP_FIXED, target);
+    if (p == NULL) {
+        unix_unmap(target, new_bytes);
     }
     return p;
 }
@@ -170,51 +101,6 @@ int os_huge_never(void *begin, size_t bytes)
 int os_huge_wanted(void *begin, size_t bytes)
 {
     return advise(begin, bytes, MADV_HUGEPAGE);
-}
-
-size_t os_resident_bytes(void *begin, size_t bytes)
-{
-    unsigned char pages[1024];
-    size_t page = os_page_bytes();
-    size_t resident = 0;
-    int saved = errno;
-    for (size_t at = 0; at < bytes; at += sizeof pages * page) {
-        size_t length = size_min(bytes - at, sizeof pages * page);
-        if (mincore((char *)begin + at, length, pages) != 0) {
-            resident += length;
-            continue;
-        }
-        for (size_t i = 0; i < length / page; i++) {
-            resident += (pages[i] & 1u) * page;
-        }
-    }
-    errno = saved;
-    return resident;
-}
-
-/* By libc's sbrk, so that its own idea of the break stays right; where that always fails (musl) there is no break. */
-void *os_break_now(void)
-{
-    int saved = errno;
-    void *now = sbrk(0);
-    errno = saved;
-    return now == (void *)-1 ? NULL : now;
-}
-
-void *os_break_grow(size_t bytes)
-{
-    int saved = errno;
-    void *result = NULL;
-    void *old = sbrk(0);
-    size_t pad = old == (void *)-1 ? 0 : round_up((uintptr_t)old, os_page_bytes()) - (uintptr_t)old;
-    if (bytes <= PTRDIFF_MAX - pad) {
-        void *p = sbrk((intptr_t)(bytes + pad));
-        if (p != (void *)-1) {
-            result = (void *)round_up((uintptr_t)p, os_page_bytes());
-        }
-    }
-    errno = saved;
-    return result;
 }
 
 /* ---- the process -------------------------------------------------------------------------------------------- */
@@ -240,33 +126,102 @@ uint64_t os_random(void)
     return random;
 }
 
-/* Reads up to capacity bytes of a file; how many, or 0. */
-static size_t read_file(const char *path, char *buffer, size_t capacity)
+/* ---- files of /proc and /sys, without stdio ------------------------------------------------------------------ */
+
+struct reader {
+    int fd; /* negative when the file could not be opened: it then reads as empty */
+    size_t at;
+    size_t length;
+    char bytes[512];
+};
+
+static void reader_open(struct reader *reader, const char *path)
 {
-    int saved = errno;
-    size_t length = 0;
-    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        long n;
-        while (length < capacity && (n = syscall(SYS_read, fd, buffer + length, capacity - length)) > 0) {
-            length += (size_t)n;
-        }
-        syscall(SYS_close, fd);
-    }
-    errno = saved;
-    return length;
+    reader->fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    reader->at = 0;
+    reader->length = 0;
 }
 
-static bool copy_value(const char *entry, const char *name, char *buffer, size_t capacity)
+static void reader_close(struct reader *reader)
 {
-    size_t name_length = strlen(name);
-    if (strncmp(entry, name, name_length) != 0 || entry[name_length] != '=') {
-        return false;
+    if (reader->fd >= 0) {
+        syscall(SYS_close, reader->fd);
     }
-    const char *value = entry + name_length + 1;
-    size_t length = size_min(strlen(value), capacity - 1);
-    memcpy(buffer, value, length);
+}
+
+/* The next byte of the file, or -1 at its end. */
+static int reader_next(struct reader *reader)
+{
+    if (reader->at == reader->length) {
+        long n;
+        do {
+            n = reader->fd < 0 ? 0 : syscall(SYS_read, reader->fd, reader->bytes, sizeof reader->bytes);
+        } while (n < 0 && errno == EINTR);
+        if (n <= 0) {
+            return -1;
+        }
+        reader->at = 0;
+        reader->length = (size_t)n;
+    }
+    return (unsigned char)reader->bytes[reader->at++];
+}
+
+/* The beginning of a file as a string, cut at capacity; empty when there is no such file. */
+static void read_file(const char *path, char *buffer, size_t capacity)
+{
+    struct reader reader;
+    int saved = errno;
+    size_t length = 0;
+    reader_open(&reader, path);
+    for (int c; length + 1 < capacity && (c = reader_next(&reader)) >= 0;) {
+        buffer[length++] = (char)c;
+    }
     buffer[length] = '\0';
+    reader_close(&reader);
+    errno = saved;
+}
+
+/* ---- the environment ---------------------------------------------------------------------------------------- */
+
+/* The value of the entry that follows, cut; leaves the reader behind it. */
+static void read_value(struct reader *reader, char *buffer, size_t capacity)
+{
+    size_t length = 0;
+    for (int c = reader_next(reader); c > 0; c = reader_next(reader)) {
+        if (length + 1 < capacity) {
+            buffer[length++] = (char)c;
+        }
+    }
+    buffer[length] = '\0';
+}
+
+/* The environment as the program was given it. */
+static bool find_in_proc(const char *name, char *buffer, size_t capacity)
+{
+    struct reader reader;
+    bool found = false;
+    int saved = errno;
+    reader_open(&reader, "/proc/self/environ");
+    for (int c = 0; c >= 0 && !found;) {
+        size_t matched = 0;
+        while ((c = reader_next(&reader)) > 0 && c == (unsigned char)name[matched]) {
+            matched++;
+        }
+        found = c == '=' && name[matched] == '\0';
+        while (c > 0 && !found) {
+            c = reader_next(&reader);
+        }
+    }
+    if (found) {
+        read_value(&reader, buffer, capacity);
+    }
+    reader_close(&reader);
+    errno = saved;
+    return found;
+}
+
+bool os_environment_ready(void)
+{
     return true;
 }
 
@@ -275,39 +230,11 @@ bool os_environment(const char *name, char *buffer, size_t capacity)
     if (getauxval(AT_SECURE) != 0) {
         return false;
     }
-    if (environ != NULL) {
-        for (char **entry = environ; *entry != NULL; entry++) {
-            if (copy_value(*entry, name, buffer, capacity)) {
-                return true;
-            }
-        }
-        return false;
-    }
     /* ld.so allocates before libc has set environ. */
-    static char early[16 * 1024];
-    size_t length = read_file("/proc/self/environ", early, sizeof early - 1);
-    early[length] = '\0';
-    for (size_t at = 0; at < length; at += strlen(early + at) + 1) {
-        if (copy_value(early + at, name, buffer, capacity)) {
-            return true;
-        }
-    }
-    return false;
+    return environ != NULL ? unix_find_value(environ, name, buffer, capacity) : find_in_proc(name, buffer, capacity);
 }
 
-static size_t resource_limit(int resource)
-{
-    struct rlimit limit;
-    int saved = errno;
-    int result = getrlimit(resource, &limit);
-    errno = saved;
-    return result != 0 || limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : (size_t)limit.rlim_cur;
-}
-
-size_t os_address_space_limit(void)
-{
-    return resource_limit(RLIMIT_AS);
-}
+/* ---- limits and figures ------------------------------------------------------------------------------------- */
 
 /* The number at the start of s; SIZE_MAX for "max" and anything else that is none. */
 static size_t parse_bytes(const char *s)
@@ -325,34 +252,33 @@ static size_t parse_bytes(const char *s)
     return n;
 }
 
+static size_t read_bytes(const char *path)
+{
+    char number[32];
+    read_file(path, number, sizeof number);
+    return parse_bytes(number);
+}
+
 /* The limit of the cgroup (version 2) that the process is in: the least on the way up to the root. */
 static size_t cgroup_limit(void)
 {
     static const char root[] = "/sys/fs/cgroup";
-    char text[1024];
-    char path[sizeof root + sizeof text + sizeof "/memory.max"];
-    size_t length = read_file("/proc/self/cgroup", text, sizeof text - 1);
-    text[length] = '\0';
-    char *group = strstr(text, "0::/");
+    char groups[1024];
+    char path[sizeof root + sizeof groups + sizeof "/memory.max"];
+    size_t least = read_bytes("/sys/fs/cgroup/memory/memory.limit_in_bytes"); /* version 1, as containers see it */
+    read_file("/proc/self/cgroup", groups, sizeof groups);
+    char *group = strstr(groups, "0::/");
     if (group == NULL) {
-        return SIZE_MAX;
+        return least;
     }
-    group += 3;
+    group += sizeof "0::" - 1;
     group[strcspn(group, "\n")] = '\0';
-    size_t least = SIZE_MAX;
     for (;;) {
-        size_t used = 0;
-        for (const char *part = root; *part != '\0'; part++) {
-            path[used++] = *part;
-        }
-        for (const char *part = group; *part != '\0'; part++) {
-            path[used++] = *part;
-        }
-        memcpy(path + used, "/memory.max", sizeof "/memory.max");
-        char number[32];
-        length = read_file(path, number, sizeof number - 1);
-        number[length] = '\0';
-        least = size_min(least, parse_bytes(number));
+        size_t length = strlen(group);
+        memcpy(path, root, sizeof root - 1);
+        memcpy(path + sizeof root - 1, group, length);
+        memcpy(path + sizeof root - 1 + length, "/memory.max", sizeof "/memory.max");
+        least = size_min(least, read_bytes(path));
         char *slash = strrchr(group, '/');
         if (slash == NULL) {
             return least;
@@ -361,111 +287,118 @@ static size_t cgroup_limit(void)
     }
 }
 
+static size_t physical_bytes(void)
+{
+    static const char total[] = "MemTotal:";
+    char text[256];
+    read_file("/proc/meminfo", text, sizeof text);
+    const char *line = strstr(text, total);
+    if (line == NULL) {
+        return SIZE_MAX;
+    }
+    line += sizeof total - 1;
+    size_t kib = parse_bytes(line + strspn(line, " \t"));
+    return kib > SIZE_MAX / KIB ? SIZE_MAX : kib * KIB;
+}
+
 size_t os_memory_limit(void)
 {
-    char text[256];
-    size_t length = read_file("/proc/meminfo", text, sizeof text - 1);
-    text[length] = '\0';
-    const char *total = strstr(text, "MemTotal:");
-    size_t physical = SIZE_MAX;
-    if (total != NULL) {
-        total += sizeof "MemTotal:" - 1;
-        total += strspn(total, " \t");
-        size_t kib = parse_bytes(total);
-        physical = kib > SIZE_MAX / KIB ? SIZE_MAX : kib * KIB;
-    }
-    return size_min(size_min(resource_limit(RLIMIT_DATA), physical), cgroup_limit());
+    return size_min(size_min(unix_memory_limit(), physical_bytes()), cgroup_limit());
 }
 
 size_t os_process_resident_bytes(void)
 {
     char text[128];
-    size_t length = read_file("/proc/self/statm", text, sizeof text - 1);
-    text[length] = '\0';
+    read_file("/proc/self/statm", text, sizeof text);
     const char *resident = strchr(text, ' ');
     return resident == NULL ? 0 : parse_bytes(resident + 1) * os_page_bytes();
 }
-
-void os_write_error(const char *bytes, size_t length)
-{
-    int saved = errno;
-    while (length > 0) {
-        long n = syscall(SYS_write, 2, bytes, length);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            break;
-        }
-        bytes += n;
-        length -= (size_t)n;
-    }
-    errno = saved;
-}
-
-void os_abort(void)
-{
-    struct sigaction standard = {.sa_handler = SIG_DFL};
-    sigset_t abort_only;
-    sigemptyset(&abort_only);
-    sigaddset(&abort_only, SIGABRT);
-    raise(SIGABRT); /* the program's own handler has the first word */
-    sigaction(SIGABRT, &standard, NULL);
-    pthread_sigmask(SIG_UNBLOCK, &abort_only, NULL);
-    raise(SIGABRT);
-    _exit(127);
-}
-
-/* ---- threads and signals ------------------------------------------------------------------------------------ */
 
 unsigned long os_thread_id(void)
 {
     return (unsigned long)syscall(SYS_gettid);
 }
 
-void os_relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
+/* ---- what is mapped ----------------------------------------------------------------------------------------- */
 
-int os_thread_exit_init(void (*thread_exit)(void *))
+/* A hexadecimal number and the character behind it. */
+static uintptr_t read_hex(struct reader *reader, int *end)
 {
-    int error = pthread_key_create(&os.exit_key, thread_exit);
-    os.has_exit_key = error == 0;
-    return -error;
-}
-
-int os_thread_exit_arm(void *value)
-{
-    return os.has_exit_key ? -pthread_setspecific(os.exit_key, value) : -EAGAIN;
-}
-
-int os_fork_init(void (*child)(void))
-{
-    return -pthread_atfork(NULL, NULL, child);
-}
-
-uint32_t *os_fork_word(void)
-{
-    uint32_t *word = load_acquire(&os.fork_word);
-    if (word != NULL) {
-        return word;
-    }
-    word = os_map(os_page_bytes(), os_page_bytes());
-    if (word == NULL || advise(word, os_page_bytes(), MADV_WIPEONFORK) != 0) {
-        if (word != NULL) {
-            unmap(word, os_page_bytes());
+    uintptr_t n = 0;
+    for (;;) {
+        int c = reader_next(reader);
+        bool is_digit = c >= '0' && c <= '9';
+        if (!is_digit && !(c >= 'a' && c <= 'f')) {
+            *end = c;
+            return n;
         }
-        return NULL;
+        n = n << 4 | (unsigned)(is_digit ? c - '0' : c - 'a' + 10);
     }
-    uint32_t *expected = NULL;
-    if (!cas_acq_rel(&os.fork_word, &expected, word)) {
-        unmap(word, os_page_bytes()); /* another thread was first */
-        return expected;
+}
+
+/* Leaves the reader behind the spaces and the word that come next; the first character behind them. */
+static int skip_word(struct reader *reader, int c)
+{
+    while (c == ' ') {
+        c = reader_next(reader);
     }
-    return word;
+    while (c > ' ') {
+        c = reader_next(reader);
+    }
+    return c;
+}
+
+/* A line is: begin-end rwxp offset device inode name. False at the end of the file. */
+static bool read_mapping(struct reader *reader, struct os_mapping *mapping, char *name, size_t capacity)
+{
+    int c;
+    mapping->begin = read_hex(reader, &c);
+    mapping->end = read_hex(reader, &c);
+    if (c != ' ') {
+        return false;
+    }
+    mapping->readable = reader_next(reader) == 'r';
+    mapping->writable = reader_next(reader) == 'w';
+    mapping->executable = reader_next(reader) == 'x';
+    c = reader_next(reader); /* private or shared */
+    for (int i = 0; i < 3; i++) {
+        c = skip_word(reader, i == 0 ? ' ' : c);
+    }
+    while (c == ' ') {
+        c = reader_next(reader);
+    }
+    size_t length = 0;
+    for (; c >= 0 && c != '\n'; c = reader_next(reader)) {
+        if (length + 1 < capacity) {
+            name[length++] = (char)c;
+        }
+    }
+    name[length] = '\0';
+    mapping->name = name;
+    return true;
+}
+
+int os_mappings(bool (*visit)(const struct os_mapping *mapping, void *context), void *context)
+{
+    struct reader reader;
+    char name[256];
+    int saved = errno;
+    int result = 0;
+    reader_open(&reader, "/proc/self/maps");
+    if (reader.fd < 0) {
+        result = -errno;
+    }
+    struct os_mapping mapping;
+    while (result == 0 && read_mapping(&reader, &mapping, name, sizeof name) && visit(&mapping, context)) {
+    }
+    reader_close(&reader);
+    errno = saved;
+    return result;
+}
+
+/* ---- fork --------------------------------------------------------------------------------------------------- */
+
+int unix_wipe_at_fork(void *begin, size_t bytes)
+{
+    return advise(begin, bytes, MADV_WIPEONFORK);
 }

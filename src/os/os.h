@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* os.h - the platform, whole: memory, threads, signals, time. Nothing above this room includes a system header.
  *
- * linux.c and posix.c each fulfil this contract; fake.c wraps either and fails on command.
+ * linux.c and posix.c, each with unix.c, fulfil this contract; fake.c wraps either and fails on command.
  *
  * Unless a comment says otherwise:
  *   memory functions take page-aligned addresses and sizes and return 0 or a negative errno; results through pointers
@@ -71,15 +71,31 @@ uint64_t os_random(void);
  * libc has set up environ. In a privileged process (set-uid, capabilities) there is none. */
 bool os_environment(const char *name, char *buffer, size_t capacity);
 
+/* Whether os_environment can be asked yet. Where it can't (posix.c, before libc has been started) it answers false. */
+bool os_environment_ready(void);
+
 /* RLIMIT_AS in bytes; SIZE_MAX when unlimited. */
 size_t os_address_space_limit(void);
-/* The least of RLIMIT_DATA, physical memory and the cgroup's limit (Linux). */
+/* The least of RLIMIT_DATA, RLIMIT_AS, physical memory and the cgroup's limit (Linux). */
 size_t os_memory_limit(void);
 /* Resident bytes of the process; 0 when the platform can't tell. */
 size_t os_process_resident_bytes(void);
 
-/* To standard error, all of it, whatever signals come. */
+/* To standard error, all of it, whatever signals come. That nobody listens there (SIGPIPE) is no harm. */
 void os_write_error(const char *bytes, size_t length);
+
+/* Visits what is mapped in the process, by ascending address, until visit returns false. 0, or a negative errno when
+ * the platform can't tell. The mapping lives for the call only; its name is a file's path, "[stack]" and the like, or
+ * "". */
+struct os_mapping {
+    uintptr_t begin;
+    uintptr_t end;
+    bool readable;
+    bool writable;
+    bool executable;
+    const char *name;
+};
+int os_mappings(bool (*visit)(const struct os_mapping *mapping, void *context), void *context);
 
 /* Ends the process by SIGABRT, also when the program catches or blocks that. */
 __attribute__((noreturn)) void os_abort(void);
@@ -94,8 +110,8 @@ void os_relax(void);
 
 /* Makes the key through which thread_exit will be called. Once, before os_thread_exit_arm. Not async-signal-safe. */
 int os_thread_exit_init(void (*thread_exit)(void *));
-/* thread_exit(value) runs when the calling thread ends, before its thread-local storage goes. May allocate (by the
- * heap that it is told about), so call it when the thread can. 0 disarms. Not async-signal-safe. */
+/* thread_exit(value) runs when the calling thread ends, before its thread-local storage goes; not for NULL, which
+ * disarms. libc may allocate in here, so call it when the thread can. Not async-signal-safe. */
 int os_thread_exit_arm(void *value);
 
 /* fork(): child runs in the child, before fork returns there. Not async-signal-safe. */

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/* posix.c - os.h by what POSIX, the BSDs and macOS have in common; unix.c has the part that needs no choice.
+ *
+ * Against linux.c: no mapping moves or grows in place, purging lays fresh pages over the old ones, options can't be
+ * read before libc has been started, and fork is told by a wiped page on the BSDs alone.
+ */
+#define _GNU_SOURCE      /* glibc, musl: everything */
+#define _DARWIN_C_SOURCE /* macOS: MAP_ANON beside POSIX */
+#include "os/os.h"
+
+#include "base/atomic.h"
+#include "base/base.h"
+#include "os/unix_internal.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__APPLE__)
+#include <crt_externs.h>
+#include <mach/mach.h>
+#include <sys/random.h>
+#elif defined(__FreeBSD__) || defined(__DragonFly__)
+#include <pthread_np.h>
+#elif defined(__NetBSD__)
+#include <lwp.h>
+#endif
+
+#if defined(__APPLE__) || defined(__FreeBSD__) || defined(__DragonFly__) || defined(__NetBSD__) || defined(__OpenBSD__)
+#define HAS_ISSETUGID 1
+#else
+#define HAS_ISSETUGID 0
+#endif
+
+#if defined(MAP_INHERIT_ZERO) /* OpenBSD, NetBSD */
+#define WIPED_BY_FORK MAP_INHERIT_ZERO
+#elif defined(INHERIT_ZERO) /* FreeBSD */
+#define WIPED_BY_FORK INHERIT_ZERO
+#endif
+
+#if !defined(__APPLE__)
+extern char **environ;
+#endif
+
+/* ---- memory ------------------------------------------------------------------------------------------------- */
+
+size_t os_page_bytes(void)
+{
+    static _Atomic size_t page_bytes;
+    size_t bytes = load_relaxed(&page_bytes);
+    if (UNLIKELY(bytes == 0)) {
+        bytes = (size_t)sysconf(_SC_PAGESIZE);
+        store_relaxed(&page_bytes, bytes); /* every thread would store the same */
+    }
+    return bytes;
+}
+
+/* Fresh pages over the old ones: no advice that all these systems know promises zeros. */
+int os_purge(void *begin, size_t bytes, bool lazy)
+{
+    (void)lazy;
+    int saved = errno;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED; /* as os_reserve, so that neighbours join */
+    int result = mmap(begin, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) == begin ? 0 : -errno;
+    errno = saved;
+    return result;
+}
+
+bool os_extend(void *begin, size_t old_bytes, size_t new_bytes)
+{
+    if (new_bytes > old_bytes) {
+        return false;
+    }
+    return unix_unmap((char *)begin + new_bytes, old_bytes - new_bytes) == 0;
+}
+
+void *os_remap(void *begin, size_t old_bytes, size_t new_bytes, size_t align)
+{
+    bool stays_aligned = ((uintptr_t)begin & (align - 1)) == 0;
+    return stays_aligned && os_extend(begin, old_bytes, new_bytes) ? begin : NULL;
+}
+
+int os_huge_never(void *begin, size_t bytes)
+{
+    (void)begin;
+    (void)bytes;
+    return -ENOSYS;
+}
+
+int os_huge_wanted(void *begin, size_t bytes)
+{
+    (void)begin;
+    (void)bytes;
+    return -ENOSYS;
+}
+
+/* ---- the process -------------------------------------------------------------------------------------------- */
+
+uint64_t os_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+uint64_t os_random(void)
+{
+    uint64_t random = 0;
+    int saved = errno;
+    if (getentropy(&random, sizeof random) != 0) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        random = (uint64_t)(uintptr_t)&random * 0x9e3779b97f4a7c15u ^ (uint64_t)now.tv_nsec;
+    }
+    errno = saved;
+    return random;
+}
+
+static char **environment(void)
+{
+#if defined(__APPLE__)
+    return *_NSGetEnviron(); /* a shared library has no environ of its own */
+#else
+    return environ;
+#endif
+}
+
+static bool is_privileged(void)
+{
+#if HAS_ISSETUGID
+    return issetugid() != 0;
+#else
+    return getuid() != geteuid() || getgid() != getegid();
+#endif
+}
+
+bool os_environment_ready(void)
+{
+    return environment() != NULL;
+}
+
+bool os_environment(const char *name, char *buffer, size_t capacity)
+{
+    char **entries = environment();
+    return entries != NULL && !is_privileged() && unix_find_value(entries, name, buffer, capacity);
+}
+
+static size_t physical_bytes(void)
+{
+    size_t bytes = SIZE_MAX;
+#if defined(_SC_PHYS_PAGES)
+    int saved = errno;
+    long pages = sysconf(_SC_PHYS_PAGES);
+    errno = saved;
+    if (pages > 0 && (size_t)pages <= SIZE_MAX / os_page_bytes()) {
+        bytes = (size_t)pages * os_page_bytes();
+    }
+#endif
+    return bytes;
+}
+
+size_t os_memory_limit(void)
+{
+    return size_min(unix_memory_limit(), physical_bytes());
+}
+
+size_t os_process_resident_bytes(void)
+{
+#if defined(__APPLE__)
+    struct mach_task_basic_info info;
+    mach_msg_type_number_t count = MACH_TASK_BASIC_INFO_COUNT;
+    if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, (task_info_t)&info, &count) == KERN_SUCCESS) {
+        return (size_t)info.resident_size;
+    }
+#endif
+    return 0; /* POSIX knows the peak alone */
+}
+
+int os_mappings(bool (*visit)(const struct os_mapping *mapping, void *context), void *context)
+{
+    (void)visit;
+    (void)context;
+    return -ENOSYS;
+}
+
+unsigned long os_thread_id(void)
+{
+#if defined(__APPLE__)
+    uint64_t id = 0;
+    pthread_threadid_np(NULL, &id);
+    return (unsigned long)id;
+#elif defined(__FreeBSD__) || defined(__DragonFly__)
+    return (unsigned long)pthread_getthreadid_np();
+#elif defined(__NetBSD__)
+    return (unsigned long)_lwp_self();
+#elif defined(__OpenBSD__)
+    return (unsigned long)getthrid();
+#else
+    return (unsigned long)(uintptr_t)pthread_self();
+#endif
+}
+
+/* ---- fork --------------------------------------------------------------------------------------------------- */
+
+int unix_wipe_at_fork(void *begin, size_t bytes)
+{
+#if defined(WIPED_BY_FORK)
+    int saved = errno;
+    int result = minherit(begin, bytes, WIPED_BY_FORK) == 0 ? 0 : -errno;
+    errno = saved;
+    return result;
+#else
+    (void)begin;
+    (void)bytes;
+    return -ENOSYS;
+#endif
+}

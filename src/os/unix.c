@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/* unix.c - the part of os.h that is the same on every Unix; linux.c or posix.c has the rest. */
+#define _GNU_SOURCE
+#include "os/os.h"
+
+#include "base/atomic.h"
+#include "base/base.h"
+#include "os/unix_internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define RESERVED (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+
+/* FreeBSD dropped the break with its 64-bit ARM and RISC-V ports, macOS only pretends to have one. */
+#if defined(__APPLE__) || (defined(__FreeBSD__) && !defined(__x86_64__) && !defined(__i386__))
+#define HAS_BREAK 0
+#else
+#define HAS_BREAK 1
+#endif
+
+static struct {
+    pthread_key_t exit_key;
+    _Atomic bool has_exit_key;
+} os;
+
+/* ---- memory ------------------------------------------------------------------------------------------------- */
+
+static void *map_anywhere(size_t bytes, int protection, int flags)
+{
+    int saved = errno;
+    void *p = mmap(NULL, bytes, protection, flags, -1, 0);
+    errno = saved;
+    return p == MAP_FAILED ? NULL : p;
+}
+
+int unix_unmap(void *begin, size_t bytes)
+{
+    int saved = errno;
+    int result = bytes == 0 || munmap(begin, bytes) == 0 ? 0 : -errno;
+    errno = saved;
+    return result;
+}
+
+/* A mapping at a multiple of align: as the kernel places it if that fits, otherwise cut out of a larger one. */
+static void *map_aligned(size_t bytes, size_t align, int protection, int flags)
+{
+    void *p = map_anywhere(bytes, protection, flags);
+    if (p == NULL || ((uintptr_t)p & (align - 1)) == 0) {
+        return p;
+    }
+    unix_unmap(p, bytes);
+    if (bytes > SIZE_MAX - align) {
+        return NULL;
+    }
+    char *wide = map_anywhere(bytes + align, protection, flags);
+    if (wide == NULL) {
+        return NULL;
+    }
+    char *begin = (char *)round_up((uintptr_t)wide, align);
+    unix_unmap(wide, ptr_diff(begin, wide));
+    unix_unmap(begin + bytes, ptr_diff(wide + align, begin));
+    return begin;
+}
+
+void *os_reserve(size_t bytes, size_t align)
+{
+    return map_aligned(bytes, align, PROT_NONE, RESERVED);
+}
+
+void *os_reserve_readable(size_t bytes)
+{
+    return map_anywhere(bytes, PROT_READ, RESERVED);
+}
+
+int os_commit(void *begin, size_t bytes)
+{
+    int saved = errno;
+    int result = mprotect(begin, bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
+    errno = saved;
+    return result;
+}
+
+int os_release(void *begin, size_t bytes)
+{
+    return unix_unmap(begin, bytes);
+}
+
+void *os_map(size_t bytes, size_t align)
+{
+    return map_aligned(bytes, align, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+}
+
+#if defined(__OpenBSD__)
+size_t os_resident_bytes(void *begin, size_t bytes)
+{
+    (void)begin; /* mincore went, as a way to spy on others */
+    return bytes;
+}
+#else
+size_t os_resident_bytes(void *begin, size_t bytes)
+{
+    char pages[1024];
+    size_t page = os_page_bytes();
+    size_t resident = 0;
+    int saved = errno;
+    for (size_t at = 0; at < bytes; at += sizeof pages * page) {
+        size_t length = size_min(bytes - at, sizeof pages * page);
+        if (mincore((char *)begin + at, length, (void *)pages) != 0) {
+            resident += length;
+            continue;
+        }
+        for (size_t i = 0; i < length / page; i++) {
+            resident += (pages[i] & 1) != 0 ? page : 0;
+        }
+    }
+    errno = saved;
+    return resident;
+}
+#endif
+
+#if HAS_BREAK
+/* By libc's sbrk, so that its own idea of the break stays right. Where that never grows (musl), os_break_grow refuses.
+ */
+void *os_break_now(void)
+{
+    int saved = errno;
+    void *now = sbrk(0);
+    errno = saved;
+    return now == (void *)-1 ? NULL : now;
+}
+
+void *os_break_grow(size_t bytes)
+{
+    int saved = errno;
+    size_t page = os_page_bytes();
+    void *result = NULL;
+    void *old = sbrk(0);
+    size_t pad = old == (void *)-1 ? 0 : round_up((uintptr_t)old, page) - (uintptr_t)old;
+    if (old != (void *)-1 && bytes <= PTRDIFF_MAX - pad) {
+        char *p = sbrk((intptr_t)(bytes + pad));
+        /* The program may have moved the break between the two calls; then what came is too short by some bytes and
+         * stays unused. */
+        if (p != (char *)-1 && round_up((uintptr_t)p, page) - (uintptr_t)p <= pad) {
+            result = (void *)round_up((uintptr_t)p, page);
+        }
+    }
+    errno = saved;
+    return result;
+}
+#else
+void *os_break_now(void)
+{
+    return NULL;
+}
+
+void *os_break_grow(size_t bytes)
+{
+    (void)bytes;
+    return NULL;
+}
+#endif
+
+/* ---- the process -------------------------------------------------------------------------------------------- */
+
+/* The value when entry is "name=value", copied and cut. */
+static bool copy_value(const char *entry, const char *name, char *buffer, size_t capacity)
+{
+    size_t name_length = strlen(name);
+    if (strncmp(entry, name, name_length) != 0 || entry[name_length] != '=') {
+        return false;
+    }
+    const char *value = entry + name_length + 1;
+    size_t length = size_min(strlen(value), capacity - 1);
+    memcpy(buffer, value, length);
+    buffer[length] = '\0';
+    return true;
+}
+
+bool unix_find_value(char *const *entries, const char *name, char *buffer, size_t capacity)
+{
+    for (; *entries != NULL; entries++) {
+        if (copy_value(*entries, name, buffer, capacity)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static size_t limit_of(int result, const struct rlimit *limit)
+{
+    return result != 0 || limit->rlim_cur == RLIM_INFINITY || limit->rlim_cur > SIZE_MAX ? SIZE_MAX
+                                                                                         : (size_t)limit->rlim_cur;
+}
+
+size_t os_address_space_limit(void)
+{
+#if defined(RLIMIT_AS)
+    struct rlimit limit;
+    int saved = errno;
+    int result = getrlimit(RLIMIT_AS, &limit);
+    errno = saved;
+    return limit_of(result, &limit);
+#else
+    return SIZE_MAX; /* OpenBSD */
+#endif
+}
+
+size_t unix_memory_limit(void)
+{
+    struct rlimit limit;
+    int saved = errno;
+    int result = getrlimit(RLIMIT_DATA, &limit);
+    errno = saved;
+    return size_min(limit_of(result, &limit), os_address_space_limit());
+}
+
+/* A full pipe that nobody blocks on gets a second to drain; then the rest is lost, but the program isn't. */
+static bool wait_writable(void)
+{
+    struct pollfd error_output = {.fd = 2, .events = POLLOUT};
+    return poll(&error_output, 1, 1000) > 0;
+}
+
+static void write_all(const char *bytes, size_t length)
+{
+    while (length > 0) {
+        ssize_t n = write(2, bytes, length);
+        if (n < 0 && (errno == EINTR || (errno == EAGAIN && wait_writable()))) {
+            continue;
+        }
+        if (n <= 0) {
+            break;
+        }
+        bytes += n;
+        length -= (size_t)n;
+    }
+}
+
+static bool is_pending(int signal)
+{
+    sigset_t pending;
+    return sigpending(&pending) == 0 && sigismember(&pending, signal) == 1;
+}
+
+/* That nobody listens must not end the program: the SIGPIPE of our own writing is kept off and taken away. */
+void os_write_error(const char *bytes, size_t length)
+{
+    int saved = errno;
+    int cancelable;
+    int taken;
+    sigset_t pipe_only;
+    sigset_t before;
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
+    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+    bool not_ours = is_pending(SIGPIPE);
+    write_all(bytes, length);
+    if (!not_ours && is_pending(SIGPIPE)) {
+        sigwait(&pipe_only, &taken);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_setcancelstate(cancelable, NULL);
+    errno = saved;
+}
+
+void os_abort(void)
+{
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    sigset_t abort_only;
+    sigemptyset(&abort_only);
+    sigaddset(&abort_only, SIGABRT);
+    raise(SIGABRT); /* the program's own handler has the first word */
+    sigaction(SIGABRT, &standard, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &abort_only, NULL);
+    raise(SIGABRT);
+    _exit(127);
+}
+
+/* ---- threads ------------------------------------------------------------------------------------------------ */
+
+void os_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+int os_thread_exit_init(void (*thread_exit)(void *))
+{
+    int error = pthread_key_create(&os.exit_key, thread_exit);
+    store_release(&os.has_exit_key, error == 0); /* O8: the key was written before */
+    return -error;
+}
+
+int os_thread_exit_arm(void *value)
+{
+    int saved = errno; /* a high key makes libc allocate */
+    int result = load_acquire(&os.has_exit_key) ? -pthread_setspecific(os.exit_key, value) : -EAGAIN; /* O8 */
+    errno = saved;
+    return result;
+}
+
+int os_fork_init(void (*child)(void))
+{
+    return -pthread_atfork(NULL, NULL, child);
+}
+
+uint32_t *os_fork_word(void)
+{
+    static _Atomic(uint32_t *) the_word;
+    uint32_t *word = load_acquire(&the_word);
+    if (word != NULL) {
+        return word;
+    }
+    word = os_map(os_page_bytes(), os_page_bytes());
+    if (word == NULL || unix_wipe_at_fork(word, os_page_bytes()) != 0) {
+        if (word != NULL) {
+            unix_unmap(word, os_page_bytes());
+        }
+        return NULL;
+    }
+    uint32_t *expected = NULL;
+    if (!cas_acq_rel(&the_word, &expected, word)) {
+        unix_unmap(word, os_page_bytes()); /* another thread was first */
+        return expected;
+    }
+    return word;
+}
