@@ -2,8 +2,9 @@
 .DEFAULT_GOAL := help
 presets := clang asan tsan posix musl
 prefix ?= /usr/local
+seconds ?= 60
 
-.PHONY: help setup build run test dev $(presets) stress world bench install docs format tidy clean
+.PHONY: help setup build run test dev $(presets) stress fuzz world bench install docs format tidy clean
 
 help: ## this list
 	@echo "allot: a malloc. Start with: make run"
@@ -34,6 +35,9 @@ $(presets):
 
 stress: ## the long tests
 	@scripts/setup build test && scripts/build release && ctest --test-dir build/release -L '^slow$$' -LE '^world$$' --output-on-failure
+
+fuzz: ## search for breaking inputs, seconds=60 for each target
+	@scripts/setup build test fuzz && scripts/build fuzz && scripts/fuzz $(seconds)
 
 world: ## real programs on allot, the long ones too
 	@scripts/setup build test world && scripts/build release && ctest --test-dir build/release -L '^world$$' --output-on-failure

@@ -37,6 +37,15 @@ if(TARGET allot)
   target_link_libraries(allot_with_names INTERFACE allot)
 endif()
 
+# The thread sanitizer of gcc 12 knows only the address layouts of older kernels, or one that is not random.
+if(ALLOT_SANITIZE STREQUAL "thread")
+  find_program(ALLOT_SETARCH setarch)
+  execute_process(COMMAND ${ALLOT_SETARCH} -R true RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
+  if(result EQUAL 0)
+    set(CMAKE_CROSSCOMPILING_EMULATOR ${ALLOT_SETARCH} -R)
+  endif()
+endif()
+
 function(allot_test name)
   cmake_parse_arguments(PARSE_ARGV 1 test "" "WITH;TIMEOUT" "LABELS;ARGS;ENVIRONMENT")
   if(NOT test_WITH)
