@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* figures.c - walks over a pool: visiting blocks, counting them, giving free pages back. Reads books alone. */
+#include "pool/pool_internal.h"
+
+typedef int (*visit_fn)(const struct pool_block *block, void *context);
+
+static int walk_superblock(const struct spot *spot, unsigned c, visit_fn visit, void *context)
+{
+    uint64_t anchor = load_acquire(&spot_unit(spot)->anchor); /* OP1 */
+    int result = 0;
+    for (unsigned i = 0; i < pool_classes[c].blocks && result == 0 && (anchor & ANCHOR_OPEN) != 0; i++) {
+        struct pool_block block = {
+            .base = spot_memory(spot) + (size_t)i * pool_classes[c].bytes,
+            .bytes = pool_classes[c].bytes,
+            .live = (anchor >> i & 1) == 0,
+        };
+        result = visit(&block, context);
+    }
+    return result;
+}
+
+static int walk_run(const struct spot *spot, visit_fn visit, void *context)
+{
+    bool live = load_acquire(&spot_unit(spot)->anchor) != 0; /* OP1 */
+    struct pool_block block = {
+        .base = spot_memory(spot),
+        .bytes = (size_t)load_relaxed(&spot_unit(spot)->info) << UNIT_SHIFT,
+        .live = live,
+    };
+    return live ? visit(&block, context) : 0;
+}
+
+int pool_walk(struct pool *pool, visit_fn visit, void *context)
+{
+    int result = 0;
+    for (unsigned i = 0, n = load_relaxed(&pool->n_segments); i < n && result == 0; i++) {
+        struct spot spot = {.segment = pool_segment(pool, i), .number = i};
+        unsigned end = spot.segment == NULL ? 0 : load_relaxed(&spot.segment->n_granules) * GRANULE_UNITS;
+        for (spot.unit = 0; spot.unit < end && result == 0; spot.unit++) {
+            uint32_t kind = load_relaxed(&spot_unit(&spot)->kind); /* relaxed: near while others run */
+            if (kind >= 1 && kind <= CLASS_LAST) {
+                result = walk_superblock(&spot, kind, visit, context);
+            } else if (kind == KIND_RUN) {
+                result = walk_run(&spot, visit, context);
+            }
+        }
+    }
+    return result;
+}
+
+static int count(const struct pool_block *block, void *context)
+{
+    struct pool_figures *figures = context;
+    if (block->live) {
+        figures->n_live_blocks++;
+        figures->live_bytes += block->bytes;
+    } else {
+        figures->free_bytes += block->bytes;
+    }
+    return 0;
+}
+
+static size_t free_unit_bytes(struct segment *segment)
+{
+    size_t n = 0;
+    for (unsigned granule = 0; granule < load_relaxed(&segment->n_granules); granule++) {
+        n += GRANULE_UNITS - bit_count(load_relaxed(&segment->used[granule])); /* relaxed: a figure */
+    }
+    return n * UNIT_BYTES;
+}
+
+void pool_figures(struct pool *pool, struct pool_figures *out)
+{
+    *out = (struct pool_figures){0};
+    for (unsigned i = 0, n = load_relaxed(&pool->n_segments); i < n; i++) {
+        struct segment *segment = pool_segment(pool, i);
+        if (segment != NULL) {
+            out->n_segments++;
+            out->segment_bytes += load_relaxed(&segment->n_granules) * GRANULE_BYTES;
+            out->free_bytes += free_unit_bytes(segment);
+        }
+    }
+    pool_walk(pool, count, out);
+    out->n_mappings = load_relaxed(&pool->n_mappings);
+    out->mapping_bytes = load_relaxed(&pool->mapping_bytes);
+    out->n_live_blocks += out->n_mappings;
+    out->live_bytes += out->mapping_bytes;
+    out->purged_bytes = load_relaxed(&pool->purged_bytes);
+}
+
+size_t pool_trim(struct pool *pool)
+{
+    pool_start(pool);
+    blocks_reclaim(pool);
+    return units_purge(pool);
+}
