@@ -25,9 +25,9 @@ def find_peer(names):
 
 
 def find_ours(build, repository):
-    """The newest liballot.so of the build folder given, else of any build folder."""
-    folder = build or os.path.join(repository, "build", "*")
-    found = glob.glob(os.path.join(folder, "liballot.so")) + glob.glob(os.path.join(folder, "**", "liballot.so"))
+    """liballot.so below the build folder given, else below that of the release."""
+    folder = build or os.path.join(repository, "build", "release")
+    found = glob.glob(os.path.join(folder, "**", "liballot.so"), recursive=True)
     return os.path.realpath(max(found, key=os.path.getmtime)) if found else None
 
 

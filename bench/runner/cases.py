@@ -45,6 +45,15 @@ def program_case(program, name):
     return case
 
 
+def check_preloads(program, chosen):
+    """A library that doesn't take over malloc would pass for another one in the cases that are real programs."""
+    for name, library in chosen.items():
+        try:
+            program_case(program, "one")(library, 1)
+        except Failed as why:
+            raise SystemExit(f"bench: {name} can't be measured: {why}") from why
+
+
 def python_case(library, effort):
     script = os.path.join(BENCH, "programs", "structures.py")
     env = environment(library, PYTHONMALLOC="malloc", PYTHONHASHSEED="1")

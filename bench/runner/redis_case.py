@@ -33,7 +33,7 @@ def send(connection, commands):
             if not received:
                 raise RuntimeError("redis-server closed the connection")
             answers += received
-        if b"-" in answers[:1]:
+        if answers.startswith(b"-") or b"\r\n-" in answers:
             raise RuntimeError(f"redis-server answered {answers[:80]!r}")
 
 

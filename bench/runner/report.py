@@ -7,6 +7,7 @@ import statistics
 from allocators import OURS
 
 BASE = "glibc"
+NOTICED = 1.02  # a smaller change is not marked, however steady
 WITHOUT_RATIO = {"growth_kib"}  # may be nothing, or less
 
 
@@ -100,7 +101,7 @@ def tables(record):
 
 
 def compare(old, new):
-    """What changed from one record to another; a change counts when the two ranges don't overlap."""
+    """What changed from one record to another; a change is marked when the two ranges lie apart."""
     before, after = collect(old), collect(new)
     lines = [f"{'':15}{'':12}{'before':>14}{'after':>14}{'ratio':>8}"]
     for key, title in (("ns", "TIME"), ("peak_kib", "PEAK RSS")):
@@ -110,7 +111,7 @@ def compare(old, new):
             a, b = before[case, name, key], after[case, name, key]
             ratio = statistics.median(b) / statistics.median(a)
             ratios.setdefault(name, []).append(ratio)
-            mark = "  less" if max(b) < min(a) else "  MORE" if min(b) > max(a) else ""
+            mark = "  less" if max(b) * NOTICED < min(a) else "  MORE" if min(b) > max(a) * NOTICED else ""
             middle = [number(statistics.median(values), key) for values in (a, b)]
             lines.append(f"{case:15}{name:12}{middle[0]:>14}{middle[1]:>14}{ratio:8.2f}{mark}")
         lines += [f"{'geometric mean':15}{n:12}{'':28}{geometric_mean(r):8.2f}" for n, r in ratios.items()]
