@@ -1,4 +1,5 @@
-# How allot's own code is compiled: link allot_flags to a target for all of it, allot_warnings for the warnings alone.
+# How allot's own code is compiled: link allot_flags to a target for all of it, allot_warnings for
+# what tests and tools are held to as well.
 include(CheckCCompilerFlag)
 set(CMAKE_C_STANDARD 11)
 set(CMAKE_C_EXTENSIONS ON)
@@ -12,7 +13,7 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g")
 add_library(allot_warnings INTERFACE)
 target_compile_options(allot_warnings INTERFACE
   -Wall -Wextra -Wshadow -Wundef -Wvla
-  $<$<COMPILE_LANGUAGE:C>:-Wconversion -Wstrict-prototypes -Wmissing-prototypes>
+  $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes>
   $<$<BOOL:${ALLOT_WERROR}>:-Werror>)
 
 add_library(allot_flags INTERFACE)
@@ -20,6 +21,7 @@ target_link_libraries(allot_flags INTERFACE allot_warnings)
 target_include_directories(allot_flags INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
 target_compile_definitions(allot_flags INTERFACE _GNU_SOURCE= $<$<NOT:$<STREQUAL:${ALLOT_DEBUG},0>>:ALLOT_DEBUG=${ALLOT_DEBUG}>)
 target_compile_options(allot_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:C>:-Wconversion -Wmissing-prototypes>
   -fvisibility=hidden
   -ftls-model=initial-exec        # no __tls_get_addr: it may allocate, and a handler may not call it
   -fno-semantic-interposition

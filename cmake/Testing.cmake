@@ -20,6 +20,11 @@ else()
 endif()
 find_package(Threads REQUIRED)
 
+# Tests call malloc to see what it does: no call may be optimised away, and misuse is what they are for.
+add_library(allot_test_flags INTERFACE)
+target_compile_options(allot_test_flags INTERFACE
+  -fno-builtin "$<$<C_COMPILER_ID:GNU>:-Wno-use-after-free;-Wno-free-nonheap-object>")
+
 add_library(allot_with_nothing INTERFACE)
 target_include_directories(allot_with_nothing INTERFACE ${PROJECT_SOURCE_DIR}/include)
 add_library(allot_with_rooms INTERFACE)
@@ -60,9 +65,8 @@ function(allot_test name)
   string(REGEX MATCH "^[^.]+" group ${name})
   add_executable(${name} ${test_UNPARSED_ARGUMENTS})
   target_compile_definitions(${name} PRIVATE _GNU_SOURCE= $<$<NOT:$<STREQUAL:${ALLOT_DEBUG},0>>:ALLOT_DEBUG=${ALLOT_DEBUG}>)
-  # Tests call malloc to see what it does: no call may be optimised away, and misuse is what they are for.
-  target_compile_options(${name} PRIVATE -fno-builtin -Wno-conversion -Wno-missing-prototypes -Wno-use-after-free)
-  target_link_libraries(${name} PRIVATE allot_warnings allot_with_${test_WITH} allot_cmocka Threads::Threads)
+  target_link_libraries(${name} PRIVATE
+    allot_warnings allot_test_flags allot_with_${test_WITH} allot_cmocka Threads::Threads)
   target_link_options(${name} PRIVATE LINKER:--as-needed)
   add_test(NAME ${name} COMMAND ${name} ${test_ARGS})
   set_tests_properties(${name} PROPERTIES
