@@ -5,7 +5,7 @@
 #
 # They leave behind
 #   ALLOT_ROOM_OBJECTS    the objects of every room, without the standard names
-#   ALLOT_NAME_OBJECTS    the objects of the standard names
+#   ALLOT_NAME_OBJECTS    the objects of the standard names; none in builds with a sanitizer
 #   allot_rooms           the rooms as a library for tests that look inside
 #   allot_rooms_fake      the same on an OS that fails on command (os/fake.c)
 set(ALLOT_ROOM_OBJECTS "")
@@ -18,10 +18,7 @@ function(allot_room room)
 endfunction()
 
 function(allot_standard_names)
-  if(ALLOT_SANITIZE) # the sanitizer's malloc stays; tests use the allot_* twins
-    return()
-  endif()
-  add_library(allot_names OBJECT ${ARGN})
+  add_library(allot_names OBJECT EXCLUDE_FROM_ALL ${ARGN})
   target_link_libraries(allot_names PRIVATE allot_flags)
 endfunction()
 
@@ -37,7 +34,7 @@ get_property(rooms GLOBAL PROPERTY allot_rooms)
 foreach(room IN LISTS rooms)
   list(APPEND ALLOT_ROOM_OBJECTS $<TARGET_OBJECTS:allot_room_${room}>)
 endforeach()
-if(TARGET allot_names)
+if(TARGET allot_names AND NOT ALLOT_SANITIZE) # there the sanitizer's malloc stays, and tests use the allot_* twins
   set(ALLOT_NAME_OBJECTS $<TARGET_OBJECTS:allot_names>)
 endif()
 
