@@ -23,7 +23,7 @@ static void write_kinds(const struct spot *spot, unsigned n, uint32_t code)
 
 static void hint_set(struct pool *pool, const struct spot *spot, unsigned c, unsigned place)
 {
-    store_relaxed(&spot_unit(spot)->info, place);                       /* relaxed: a guess for others */
+    store_relaxed(&spot_unit(spot)->info, place);               /* relaxed: a guess for others */
     store_release(&pool->places[place].hint[c], spot_id(spot)); /* OP7 */
 }
 
@@ -45,8 +45,8 @@ static void *superblock_create(struct pool *pool, unsigned c, unsigned place)
 static void superblock_dissolve(struct pool *pool, const struct spot *spot)
 {
     struct unit *unit = spot_unit(spot);
-    unsigned c = KIND_CODE(load_relaxed(&unit->kind)); /* all blocks are ours, so it stays */
-    store_relaxed(&unit->kind, c | KIND_DEAD);         /* relaxed: for reports */
+    unsigned c = KIND_CODE(load_relaxed(&unit->kind));                        /* all blocks are ours, so it stays */
+    store_relaxed(&unit->kind, c | KIND_DEAD);                                /* relaxed: for reports */
     and_seq_cst(&spot->segment->granules[spot->unit / GRANULE_UNITS].room[c], /* OP3; nothing to look for again */
                 ~((uint64_t)1 << spot->unit % GRANULE_UNITS));
     units_give(pool, spot, pool_classes[c].units);

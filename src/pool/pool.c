@@ -3,8 +3,8 @@
  *
  * Orders.  OP6  The release of segs pairs with the acquire in started: tops and the static segments are there.
  */
-#include "pool/pool_internal.h"
 #include "pool/place.h"
+#include "pool/pool_internal.h"
 
 #include "os/os.h"
 
@@ -32,8 +32,7 @@ struct tables {
     _Atomic uint64_t tops[CLASS_SLOTS][SEGMENTS_MOST / 64];
 };
 
-struct pool pool_of_heap = {
-    .number = 0, .segments_most = SEGMENTS_MOST, .flags = POOL_GROWS, .dirty_keep = DIRTY_KEEP};
+struct pool pool_of_heap = {.number = 0, .segments_most = SEGMENTS_MOST, .flags = POOL_GROWS, .dirty_keep = DIRTY_KEEP};
 struct pool pool_public = {.number = 1, .segments_most = SEGMENTS_MOST, .dirty_keep = DIRTY_KEEP};
 
 static struct tables tables[2];
@@ -130,7 +129,7 @@ static unsigned class_aligned(size_t bytes, size_t align)
     return 0;
 }
 
-NOINLINE void *pool_malloc_slow(struct pool *pool, size_t bytes, size_t align, unsigned place)
+static NOINLINE void *pool_malloc_slow(struct pool *pool, size_t bytes, size_t align, unsigned place)
 {
     pool_start(pool);
     unsigned c = class_aligned(bytes, align);
@@ -165,6 +164,18 @@ static bool in_area(const void *p)
 bool pool_owns(const void *p)
 {
     return in_area(p) || map_tag_code(map_tag(p)) == MAP_CODE_POOL;
+}
+
+struct pool *pool_of(const void *p)
+{
+    if (in_area(p)) {
+        return &pool_public;
+    }
+    uint32_t tag = map_tag(p);
+    if (map_tag_code(tag) != MAP_CODE_POOL) {
+        return NULL;
+    }
+    return (map_tag_heap(tag) >> TAG_NUMBER_SHIFT & 1) != 0 ? &pool_public : &pool_of_heap;
 }
 
 /* The segment around an address of a static pool; false when it is in none. */
@@ -354,8 +365,7 @@ static bool fits(const struct found *found, size_t bytes)
 
 void *found_realloc(struct found *found, void *p, size_t bytes)
 {
-    if (fits(found, bytes) ||
-        (found->is_mapping && bytes > RUN_BYTES_MOST && mapping_resize(found->pool, p, bytes))) {
+    if (fits(found, bytes) || (found->is_mapping && bytes > RUN_BYTES_MOST && mapping_resize(found->pool, p, bytes))) {
         return p;
     }
     void *block = pool_malloc(found->pool, bytes, 16);
@@ -371,7 +381,7 @@ void *pool_realloc(void *p, size_t bytes)
 {
     struct found found;
     bool covered = find(p, &found);
-    if (!found_live(p, &found, covered, covered && found.block.base == p ? "use of a freed block" : "invalid realloc")) {
+    if (!found_live(p, &found, covered, FAULT_REALLOC(found, covered, p))) {
         return NULL;
     }
     return found_realloc(&found, p, bytes);

@@ -45,7 +45,8 @@ void pool_free(void *p);
 /* The usable size of a live block of either pool, with misuse reported under the name given; 0 then. */
 size_t pool_usable(const void *p, const char *misuse);
 
-/* A block of either pool gets another size, in the pool that it is from. NULL: refused or misuse, the block untouched. */
+/* A block of either pool gets another size, in the pool that it is from. NULL: refused or misuse, the block untouched.
+ */
 void *pool_realloc(void *p, size_t bytes) __attribute__((warn_unused_result));
 
 struct pool_block {

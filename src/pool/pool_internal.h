@@ -90,7 +90,7 @@ struct segment {
     _Atomic int64_t data; /* from here to the first unit's memory */
     _Atomic uint32_t n_granules;
     _Atomic uint32_t purgeable; /* whole pages of our own mapping */
-    _Atomic uint64_t dirty;     /* bit a granule: touched since the OS gave it. Written by who leaves or enters used 0 */
+    _Atomic uint64_t dirty; /* bit a granule: touched since the OS gave it. Written by who leaves or enters used 0 */
     CACHE_ALIGNED _Atomic uint64_t used[SEGMENT_GRANULES];
     CACHE_ALIGNED _Atomic uint64_t any[CLASS_SLOTS];
     CACHE_ALIGNED struct granule_books granules[];
@@ -126,16 +126,19 @@ struct place {
 
 struct pool {
     _Atomic uint64_t magic;
-    uint64_t bytes;               /* of a private pool's memory */
-    _Atomic int64_t segs;         /* from here to the table of segments; 0 until the pool is started */
-    _Atomic int64_t tops;         /* from here to the rooms' third level */
-    uint32_t number;              /* of a static pool: 0 the heap's, 1 the public one */
-    uint32_t segments_most;       /* multiple of 64, or less than 64 */
-    _Atomic uint32_t n_segments;  /* slots of segs[] given out */
-    _Atomic uint32_t open_hint;   /* below this segment there was no free unit lately */
-    _Atomic uint32_t flags;       /* POOL_GROWS */
-    _Atomic int64_t dirty_free;   /* wholly free granules that the OS hasn't got back */
-    _Atomic int64_t dirty_keep;   /* how many of them to keep */
+    uint64_t bytes; /* of a private pool's memory; these three set before it is published, OP10 */
+    int64_t data;   /* from here to its first unit */
+    uint64_t n_units;
+    _Atomic uint64_t root; /* a private pool's: from here to an address that its users agreed on */
+    _Atomic int64_t segs;  /* from here to the table of segments; 0 until the pool is started */
+    _Atomic int64_t tops;  /* from here to the rooms' third level */
+    uint32_t number;       /* of a static pool: 0 the heap's, 1 the public one */
+    uint32_t segments_most;
+    _Atomic uint32_t n_segments; /* slots of segs[] given out */
+    _Atomic uint32_t open_hint;  /* below this segment there was no free unit lately */
+    _Atomic uint32_t flags;      /* POOL_GROWS */
+    _Atomic int64_t dirty_free;  /* wholly free granules that the OS hasn't got back */
+    _Atomic int64_t dirty_keep;  /* how many of them to keep */
     _Atomic size_t n_mappings;
     _Atomic size_t mapping_bytes;
     _Atomic size_t purged_bytes;
@@ -162,7 +165,7 @@ INLINE _Atomic uint64_t *pool_top(struct pool *pool, unsigned c, unsigned segmen
     return (_Atomic uint64_t *)(void *)tops + c * words + segment / 64;
 }
 
-/* A place in a pool: which segment and unit. */
+/* Where a superblock or run is, or might be. */
 struct spot {
     struct segment *segment;
     unsigned number; /* the segment's */
@@ -193,6 +196,8 @@ bool units_claim_row(struct pool *pool, unsigned n, size_t align, struct spot *o
 void units_give(struct pool *pool, const struct spot *spot, unsigned n);
 /* Gives wholly free dirty granules back to the OS. Returns the bytes. */
 size_t units_purge(struct pool *pool);
+/* Touches wholly free granules until they make up bytes. Returns how many bytes they made up. */
+size_t units_reserve(struct pool *pool, size_t bytes);
 
 /* ---- room.c: where free blocks may be ----------------------------------------------------------------------- */
 
@@ -268,9 +273,9 @@ bool mapping_resize(struct pool *pool, char *base, size_t bytes);
 /* What an address is to one pool. */
 struct found {
     struct pool *pool;
-    struct spot spot;   /* of the first unit; segment NULL for a mapping */
-    unsigned code;      /* class, KIND_RUN, or 0 */
-    unsigned index;     /* of the block in its superblock */
+    struct spot spot; /* of the first unit; segment NULL for a mapping */
+    unsigned code;    /* class, KIND_RUN, or 0 */
+    unsigned index;   /* of the block in its superblock */
     struct pool_block block;
     bool is_mapping;
 };
@@ -284,7 +289,12 @@ void found_give(struct found *found, void *p);
 /* Is p the address of a live block? If not, that is reported under the name given. */
 bool found_live(const void *p, struct found *found, bool covered, const char *misuse);
 void *found_realloc(struct found *found, void *p, size_t bytes);
+#define FAULT_REALLOC(found, covered, p)                                                                               \
+    ((covered) && (found).block.base == (p) ? "use of a freed block" : "invalid pointer")
 void found_report(const char *name, const void *p, const struct found *found, bool covered);
-void *pool_malloc_slow(struct pool *pool, size_t bytes, size_t align, unsigned place);
+/* The static pool that an address belongs to; NULL. */
+struct pool *pool_of(const void *p);
+struct allot_pool_report;
+int pool_report(struct pool *pool, struct allot_pool_report *report);
 
 #endif

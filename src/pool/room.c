@@ -42,9 +42,9 @@ void room_clear(struct pool *pool, const struct spot *spot, unsigned c)
     unsigned granule = spot->unit / GRANULE_UNITS;
     struct unit *unit = spot_unit(spot);
     uint64_t bit = (uint64_t)1 << spot->unit % GRANULE_UNITS;
-    and_seq_cst(&spot->segment->granules[granule].room[c], ~bit);      /* OP3 */
-    if ((load_seq_cst(&unit->anchor) & ~ANCHOR_OPEN) != 0 &&            /* OP3 */
-        load_relaxed(&unit->kind) == c) {                               /* the anchor's load shows the kind, OP1 */
+    and_seq_cst(&spot->segment->granules[granule].room[c], ~bit); /* OP3 */
+    if ((load_seq_cst(&unit->anchor) & ~ANCHOR_OPEN) != 0 &&      /* OP3 */
+        load_relaxed(&unit->kind) == c) {                         /* the anchor's load shows the kind, OP1 */
         room_set(pool, spot, c);
     }
 }
@@ -61,9 +61,9 @@ static void top_clear(struct pool *pool, struct segment *segment, unsigned numbe
 {
     _Atomic uint64_t *top = pool_top(pool, c, number);
     uint64_t bit = (uint64_t)1 << number % 64;
-    and_seq_cst(top, ~bit);                     /* OP3 */
+    and_seq_cst(top, ~bit);                    /* OP3 */
     if (load_seq_cst(&segment->any[c]) != 0) { /* OP3 */
-        or_seq_cst(top, bit);                   /* OP3 */
+        or_seq_cst(top, bit);                  /* OP3 */
     }
 }
 

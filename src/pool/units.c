@@ -72,6 +72,45 @@ size_t units_purge(struct pool *pool)
     return bytes;
 }
 
+/* One byte a page, while the granule is nobody else's. False: it is in use, wholly or in part. */
+static bool granule_touch(struct pool *pool, struct segment *segment, unsigned granule)
+{
+    uint64_t expected = 0;
+    if (!cas_acquire(&segment->used[granule], &expected, UINT64_MAX)) { /* OP2 */
+        return false;
+    }
+    granule_left_empty(pool, segment, granule);
+    volatile char *memory = segment_data(segment) + granule * GRANULE_BYTES;
+    for (size_t at = 0; at < GRANULE_BYTES; at += size_min(os_page_bytes(), GRANULE_BYTES)) {
+        memory[at] = 0;
+    }
+    if (load_relaxed(&segment->purgeable) != 0) {
+        add_relaxed(&pool->dirty_free, 1); /* relaxed: a figure */
+    }
+    store_release(&segment->used[granule], 0); /* OP2 */
+    return true;
+}
+
+size_t units_reserve(struct pool *pool, size_t bytes)
+{
+    int64_t wanted = (int64_t)(size_min(bytes, PTRDIFF_MAX - GRANULE_BYTES) / GRANULE_BYTES + 1);
+    if (load_relaxed(&pool->dirty_keep) < wanted) {
+        store_relaxed(&pool->dirty_keep, wanted); /* relaxed: a figure */
+    }
+    size_t ready = 0;
+    unsigned i = 0;
+    do {
+        for (unsigned end = load_relaxed(&pool->n_segments); i < end; i++) {
+            struct segment *segment = pool_segment(pool, i);
+            unsigned n_granules = segment == NULL ? 0 : load_relaxed(&segment->n_granules);
+            for (unsigned granule = 0; granule < n_granules && ready < bytes; granule++) {
+                ready += granule_touch(pool, segment, granule) ? GRANULE_BYTES : 0;
+            }
+        }
+    } while (ready < bytes && grow_segment(pool, 1));
+    return ready;
+}
+
 /* ---- rows within a granule ---------------------------------------------------------------------------------- */
 
 INLINE uint64_t mask_of(unsigned begin, unsigned n)
