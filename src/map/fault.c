@@ -8,6 +8,7 @@
 #include "map/map.h"
 #include "os/os.h"
 
+#include <errno.h>
 #include <stdint.h>
 
 static _Atomic(fault_handler) installed;
@@ -51,8 +52,10 @@ void fault_report(const struct fault *fault)
     line[length] = '\n';
     os_write_error(line, length + 1);
     line[length] = '\0';
+    int saved = errno; /* the handler's is its own */
     fault_handler handler = load_acquire(&installed); /* O6 */
     bool go_on = handler != NULL && handler(fault, line) && !fault->fatal;
+    errno = saved;
     if (!go_on) {
         os_abort();
     }

@@ -309,6 +309,11 @@ void map_set(void *begin, size_t n_granules, uint32_t tag)
     }
 }
 
+bool map_claim(void *begin, uint32_t from, uint32_t to)
+{
+    return cas_acq_rel(tag_slot((uintptr_t)begin), &from, to); /* O1 */
+}
+
 void map_set_large(void *begin, size_t n_granules)
 {
     for (size_t i = 0; i < n_granules; i++) {

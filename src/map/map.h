@@ -88,6 +88,10 @@ void *map_descriptor(const void *address);
 /* Gives n granules from begin on the same tag. They have been added. */
 void map_set(void *begin, size_t n_granules, uint32_t tag);
 
+/* Changes the tag of one granule from one value to another; false when it had a third. Of several threads that try, one
+ * succeeds. */
+NODISCARD bool map_claim(void *begin, uint32_t from, uint32_t to);
+
 /* Tags a large block: each granule tells how far back the first one is. */
 void map_set_large(void *begin, size_t n_granules);
 

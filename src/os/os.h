@@ -116,8 +116,8 @@ int os_thread_exit_arm(void *value);
 
 /* fork(): child runs in the child, before fork returns there. Not async-signal-safe. */
 int os_fork_init(void (*child)(void));
-/* A word that is 0 in a child made by any kind of copying fork until the child writes it; NULL when the platform has no
- * such thing. The same word at each call. */
+/* A word that is 1, but 0 in a child made by any kind of copying fork until the child writes it; NULL when the platform
+ * has no such thing. The same word at each call. */
 uint32_t *os_fork_word(void);
 
 #if defined(__linux__)

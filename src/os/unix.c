@@ -220,18 +220,23 @@ size_t unix_memory_limit(void)
     return size_min(limit_of(result, &limit), os_address_space_limit());
 }
 
-/* A full pipe that nobody blocks on gets a second to drain; then the rest is lost, but the program isn't. */
-static bool wait_writable(void)
+/* Waits for a pipe to drain. False when it hasn't until the deadline, whatever signals come meanwhile. */
+static bool wait_writable(uint64_t deadline_ms)
 {
     struct pollfd error_output = {.fd = 2, .events = POLLOUT};
-    return poll(&error_output, 1, 1000) > 0;
+    int result = -1;
+    for (uint64_t now = os_now_ms(); result < 0 && now < deadline_ms; now = os_now_ms()) {
+        result = poll(&error_output, 1, (int)(deadline_ms - now));
+    }
+    return result > 0;
 }
 
+/* A full pipe on which nobody blocks gets a second to take more; then the rest is lost, but the program isn't. */
 static void write_all(const char *bytes, size_t length)
 {
     while (length > 0) {
         ssize_t n = write(2, bytes, length);
-        if (n < 0 && (errno == EINTR || (errno == EAGAIN && wait_writable()))) {
+        if (n < 0 && (errno == EINTR || (errno == EAGAIN && wait_writable(os_now_ms() + 1000)))) {
             continue;
         }
         if (n <= 0) {
@@ -328,6 +333,7 @@ uint32_t *os_fork_word(void)
         }
         return NULL;
     }
+    *word = 1;
     uint32_t *expected = NULL;
     if (!cas_acq_rel(&the_word, &expected, word)) {
         unix_unmap(word, os_page_bytes()); /* another thread was first */

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/* heap.h - malloc and free: the fast paths, and what other rooms may ask of the heap.
+ *
+ *     thread                     heap (one thread's at a time)              slab: a granule of blocks of one class
+ *     current --> heap           bins[class].head -> b3 -> b2 -> b1         | .. | b1 | live | b2 | live | b3 | fresh ... |
+ *          or --> heap_lent      tag = number << 8                          map: tag of the slab = number << 8 | class
+ *     home    --> heap
+ *
+ * malloc pops from a bin, free pushes to it. One xor of the block's tag with the heap's gives the class, or a number
+ * that is no class: for another thread's block, a large one, a pool's, none at all. All of that goes the slow way.
+ *
+ * While a thread is inside, current names heap_lent, whose bins are empty and whose tag matches nothing: a signal
+ * handler that interrupts finds nothing it could take and goes the slow way too, to the pool. So does a thread that has
+ * no heap yet, and one whose heap is closed.
+ *
+ * A free block:   word 0  link
+ *                 word 1  link ^ address ^ secret ^ form
+ *
+ *     form 0  in a list of its owner
+ *     form 1  sent to its owner: in its inbox, or sorted there to its slab by somebody else
+ *     form 2  in the outbox of the thread that freed it (word 1 holds no link then)
+ *
+ * Handing a block out clears word 1. The forms differ in bits that a link or an address never has, so the upper half
+ * of word 1 tells free from live but for one chance in 65536, and both words together but for one in 2^64.
+ *
+ * Invariants.  H1  A block is in at most one of: a bin, its slab's list, its slab's sorted list, an inbox, an outbox.
+ *              H2  slab.n_free is the length of slab.list; n_free <= n_carved <= capacity.
+ *              H3  bin.count is the length of bin's list. No block of another heap's slab is ever in it.
+ *              H4  A heap's number, tag and memory are its own for good; only a wholly free slab is tagged anew.
+ * Threads.     A heap's bins and slabs are touched by its owner alone; inbox, sorted lists and state by any.
+ * Signals.     malloc, free, calloc, realloc and aligned allocation are async-signal-safe.
+ * Orders.      docs/CONCURRENCY.md
+ */
+#ifndef HEAP_HEAP_H
+#define HEAP_HEAP_H
+
+#include "base/atomic.h"
+#include "base/base.h"
+#include "map/map.h"
+
+/* Classes: 16-byte steps to 128, then eight to each doubling. Small ones have bins; medium ones slabs of many granules
+ * with a bitmap. What is larger has a span of its own. */
+#define SMALL_CLASSES 56u
+#define SMALL_LARGEST 8192u
+#define MEDIUM_CLASSES 48u
+#define MEDIUM_LARGEST ((size_t)512 * 1024)
+#define CLASS_COUNT (SMALL_CLASSES + MEDIUM_CLASSES)
+/* A small slab whose free blocks' pages were given to the OS: its blocks are freed the slow way. */
+#define CLASS_SPARSE 0x80u
+
+#define BLOCK_ALIGN 16u
+
+struct block {
+    _Atomic uintptr_t link;
+    _Atomic uintptr_t sum;
+};
+
+enum block_form { FORM_OWN = 0, FORM_SENT = 1, FORM_OUTBOX = 2 };
+
+struct slab;
+struct medium;
+
+struct CACHE_ALIGNED bin {
+    struct block *head; /* owner only, all of this struct */
+    int32_t count;
+    int32_t limit;
+    uint32_t magic; /* off * magic - bias < magic, in 32 bits, when off is a multiple of size behind the first block */
+    uint32_t bias;
+    uintptr_t fresh_begin; /* the slab being carved: what no block has been cut from yet */
+    uint32_t fresh_bytes;
+    uint32_t size;
+    struct slab *partial; /* slabs with a list of their own */
+    struct slab *carve;
+    uint32_t learned_ms; /* when the limit last grew */
+};
+
+#define OUTBOX_SLOTS 4u
+#define OUTBOX_BLOCKS 32u
+
+struct outbox_slot {
+    struct heap *owner;
+    uint32_t n;
+    uint32_t bytes;
+    struct block *blocks[OUTBOX_BLOCKS];
+};
+
+enum heap_state { HEAP_IDLE, HEAP_OWNED, HEAP_BUSY };
+
+struct CACHE_ALIGNED heap {
+    uint32_t tag;
+    uint32_t number;
+    uintptr_t secret;
+    uint8_t class_of[SMALL_LARGEST / BLOCK_ALIGN + 1]; /* by (size + 15) / 16 */
+    struct bin bins[SMALL_CLASSES + 1]; /* the last one is always empty, see heap_set_fill */
+
+    /* owner only */
+    bool filling;               /* see heap_set_fill */
+    bool in_slow;               /* a slow path is under way: the lists may be half changed */
+    uint32_t tick_ms;           /* of the last look at the clock's duties */
+    size_t limit_bytes;         /* the sum of all bins' limits */
+    struct heap *next_own;      /* other heaps of the same thread, see heap_enter */
+    _Atomic(struct heap *) *current_of; /* the owner's thread-local current; tells a forked child who was inside */
+    struct outbox_slot outbox[OUTBOX_SLOTS];
+    struct medium *medium[MEDIUM_CLASSES]; /* slabs with a free block */
+    size_t medium_dirty_bytes;             /* free blocks whose pages may be resident */
+    size_t medium_cap;
+    uint32_t medium_learned_ms;
+    uint32_t medium_calls; /* since the last look at the clock */
+    uint64_t sampled_bytes;   /* what the classes hold of the requests that came the slow way */
+    uint64_t requested_bytes; /* what these asked for */
+
+    /* any thread */
+    CACHE_ALIGNED _Atomic uint32_t state;
+    _Atomic uint32_t sort_lock;          /* guards sorted */
+    _Atomic(struct block *) inbox;       /* O12 */
+    _Atomic size_t inbox_bytes;          /* about what is in it */
+    _Atomic(struct medium *) medium_inbox; /* O13: medium slabs with remote frees */
+    _Atomic uint32_t n_sorted;           /* slabs in sorted */
+    struct slab *sorted[SMALL_CLASSES];  /* under sort_lock: slabs with blocks that others have sorted */
+};
+
+extern const struct heap heap_lent;
+extern const struct heap heap_closed;
+
+/* Relaxed, between signal fences: only handlers on the same thread look. */
+extern __thread _Atomic(struct heap *) heap_current;
+
+#define HEAP_LENT ((struct heap *)(uintptr_t)&heap_lent)
+#define HEAP_CLOSED ((struct heap *)(uintptr_t)&heap_closed)
+
+/* ---- slow paths --------------------------------------------------------------------------------------------- */
+
+void *heap_malloc_slow(size_t bytes);
+/* The bin of h was empty, or its head b is damaged (b not NULL); current is lent. */
+void *heap_refill_malloc(struct heap *h, size_t bytes, struct block *damaged);
+void heap_free_slow(void *p);
+/* bin of h has passed its limit; current is lent. */
+void heap_sort_bin(struct heap *h, struct bin *bin);
+
+/* ---- fast paths --------------------------------------------------------------------------------------------- */
+
+INLINE void *heap_malloc(size_t bytes)
+{
+    struct heap *h = load_relaxed(&heap_current);
+    if (UNLIKELY(bytes > SMALL_LARGEST)) {
+        return heap_malloc_slow(bytes);
+    }
+    store_relaxed(&heap_current, HEAP_LENT);
+    signal_fence();
+    struct bin *bin = &h->bins[h->class_of[(bytes + BLOCK_ALIGN - 1) / BLOCK_ALIGN]];
+    struct block *b = bin->head;
+    if (UNLIKELY(b == NULL)) {
+        return heap_refill_malloc(h, bytes, NULL);
+    }
+    uintptr_t link = load_relaxed(&b->link);
+    if (UNLIKELY((link ^ load_relaxed(&b->sum)) != (h->secret ^ (uintptr_t)b))) {
+        return heap_refill_malloc(h, bytes, b);
+    }
+    bin->head = (struct block *)link;
+    bin->count--;
+    store_relaxed(&b->sum, 0);
+    signal_fence();
+    store_relaxed(&heap_current, h);
+    return b;
+}
+
+INLINE void heap_free(void *p)
+{
+    struct heap *h = load_relaxed(&heap_current);
+    size_t window = load_acquire(&map_window.n_granules);
+    uintptr_t at = (uintptr_t)p;
+    uintptr_t granule = (at - load_relaxed(&map_window.begin)) >> GRANULE_SHIFT;
+    if (UNLIKELY(granule >= window)) {
+        heap_free_slow(p);
+        return;
+    }
+    uint32_t x = load_relaxed(&load_relaxed(&map_window.tags)[granule]) ^ h->tag;
+    if (UNLIKELY(x >= SMALL_CLASSES)) {
+        heap_free_slow(p);
+        return;
+    }
+    struct bin *bin = &h->bins[x];
+    struct block *b = p;
+    uintptr_t key = h->secret ^ at;
+    /* In this order: a misplaced pointer's word 1 may lie outside. */
+    if (UNLIKELY((uint32_t)(at % GRANULE_BYTES) * bin->magic - bin->bias >= bin->magic) ||
+        UNLIKELY(at - bin->fresh_begin < bin->fresh_bytes) ||
+        UNLIKELY((load_relaxed(&b->sum) ^ key) >> 48 == 0)) {
+        heap_free_slow(p);
+        return;
+    }
+    store_relaxed(&heap_current, HEAP_LENT);
+    signal_fence();
+    uintptr_t head = (uintptr_t)bin->head;
+    store_relaxed(&b->link, head);
+    store_relaxed(&b->sum, head ^ key);
+    bin->head = b;
+    if (UNLIKELY(++bin->count > bin->limit)) {
+        heap_sort_bin(h, bin);
+        return;
+    }
+    signal_fence();
+    store_relaxed(&heap_current, h);
+}
+
+/* ---- the rest of the family --------------------------------------------------------------------------------- */
+
+/* As the functions of allot.h that they are named after. */
+void *heap_calloc(size_t n, size_t item_bytes);
+void *heap_realloc(void *p, size_t bytes);
+void *heap_aligned(size_t align, size_t bytes); /* align: a power of two */
+size_t heap_usable(const void *p);
+void heap_free_sized(void *p, size_t bytes);
+void heap_free_aligned_sized(void *p, size_t align, size_t bytes);
+bool heap_try_expand(void *p, size_t bytes);
+size_t heap_good_size(size_t bytes);
+size_t heap_class_size(unsigned c); /* c < CLASS_COUNT */
+size_t heap_malloc_batch(size_t bytes, void **out, size_t n);
+
+/* ---- threads, fork, giving back ----------------------------------------------------------------------------- */
+
+/* Start-up: from the first constructor; before that the heap works without. */
+void heap_start(void);
+void heap_fork_child(void);
+void heap_thread_flush(void);
+void heap_thread_idle(void);
+size_t heap_trim(size_t keep_bytes);
+
+/* Fills new blocks with a byte and freed ones with its complement; -1: no more. A heap that fills has no fast path: its
+ * classes lead to an empty bin, and its tag matches nothing. Other threads follow at their next look at the clock.
+ * False when fill is none of these. */
+bool heap_set_fill(int fill);
+
+/* ---- questions ---------------------------------------------------------------------------------------------- */
+
+struct heap_answer {
+    const void *base; /* NULL: no block */
+    size_t bytes;
+    bool live;
+    bool pool;
+    bool exact;
+};
+void heap_query(const void *p, struct heap_answer *answer);
+
+int heap_walk(int (*visit)(const struct heap_answer *answer, void *context), void *context);
+
+struct heap_figures {
+    size_t rss_live_requested, rss_live_rounding, rss_free_slots, rss_kept, rss_tables;
+    size_t n_live, live_bytes, n_free, free_bytes;
+    size_t n_slabs, n_large, large_bytes;
+    size_t n_heaps, n_heaps_idle;
+};
+void heap_figures(struct heap_figures *figures);
+
+#endif

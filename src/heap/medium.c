@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/* medium.c - blocks above 8 KiB, to 512 KiB: slabs of up to 64 of them, a bit a block, nothing inside the blocks.
+ *
+ *     free      bits of the owner: 1 is free
+ *     remote    bits that others set when they free; the owner takes them all at once
+ *     touched   handed out since the slab's pages were zero
+ *
+ * A free block's pages are dirty until they go to the OS: by age, or when all dirty free blocks of the heap pass a cap,
+ * which learns as the store's does.
+ */
+#include "config/config.h"
+#include "heap/heap_internal.h"
+#include "os/os.h"
+
+#define LEARN_MS 250
+#define CALLS_A_LOOK 32
+
+static uint64_t all_bits(const struct medium *m)
+{
+    return m->capacity == 64 ? UINT64_MAX : ((uint64_t)1 << m->capacity) - 1;
+}
+
+static struct medium **list_of(struct heap *h, const struct medium *m)
+{
+    return &h->medium[m->class - SMALL_CLASSES];
+}
+
+static void list_add(struct heap *h, struct medium *m)
+{
+    struct medium **head = list_of(h, m);
+    m->span.prev = NULL;
+    m->span.next = (struct span *)*head;
+    if (*head != NULL) {
+        (*head)->span.prev = &m->span;
+    }
+    *head = m;
+    m->in_partial = 1;
+}
+
+static void list_remove(struct heap *h, struct medium *m)
+{
+    if (m->span.next != NULL) {
+        m->span.next->prev = m->span.prev;
+    }
+    if (m->span.prev != NULL) {
+        m->span.prev->next = m->span.next;
+    } else {
+        *list_of(h, m) = (struct medium *)m->span.next;
+    }
+    m->in_partial = 0;
+}
+
+/* ---- back to the OS ----------------------------------------------------------------------------------------- */
+
+static size_t dirty_bytes(const struct medium *m)
+{
+    return (size_t)bit_count(load_relaxed(&m->free) & m->touched) * m->block_bytes;
+}
+
+static void slab_drop(struct heap *h, struct medium *m)
+{
+    h->medium_dirty_bytes -= dirty_bytes(m);
+    list_remove(h, m);
+    ((struct large *)m)->ghost_bytes = 0;
+    map_set(m->span.begin, m->span.n_granules, map_make_tag(0, MAP_CODE_FREE));
+    span_give(&m->span, /* touched */ true);
+}
+
+/* The pages that lie wholly in blocks first .. end - 1. */
+static void purge_run(struct medium *m, unsigned first, unsigned end)
+{
+    size_t page = os_page_bytes();
+    size_t from = round_up((size_t)first * m->block_bytes, page);
+    size_t to = round_down((size_t)end * m->block_bytes, page);
+    if (to > from) {
+        os_purge(m->span.begin + from, to - from, /* lazy */ false);
+    }
+}
+
+static size_t slab_purge(struct heap *h, struct medium *m)
+{
+    uint64_t dirty = load_relaxed(&m->free) & m->touched;
+    size_t bytes = dirty_bytes(m);
+    for (uint64_t rest = dirty; rest != 0;) {
+        unsigned first = bit_lowest(rest);
+        uint64_t behind = ~(rest >> first);
+        unsigned run = behind == 0 ? 64 - first : bit_lowest(behind);
+        purge_run(m, first, first + run);
+        rest &= run + first == 64 ? 0 : ~(uint64_t)0 << (first + run);
+    }
+    if (m->block_bytes % os_page_bytes() != 0) {
+        m->span.zero = 0; /* the pages that blocks share stay as they are */
+    }
+    m->touched &= ~dirty;
+    h->medium_dirty_bytes -= bytes;
+    return bytes;
+}
+
+size_t medium_purge(struct heap *h, uint32_t stamp_ms)
+{
+    size_t bytes = 0;
+    for (unsigned i = 0; i < MEDIUM_CLASSES; i++) {
+        struct medium *next;
+        for (struct medium *m = h->medium[i]; m != NULL; m = next) {
+            next = (struct medium *)m->span.next;
+            if ((int32_t)(stamp_ms - m->stamp_ms) < 0) {
+                continue;
+            }
+            if (load_relaxed(&m->free) == all_bits(m)) {
+                bytes += dirty_bytes(m);
+                slab_drop(h, m);
+            } else if (dirty_bytes(m) != 0) {
+                bytes += slab_purge(h, m);
+            }
+        }
+    }
+    return bytes;
+}
+
+/* Largest classes first, until half of the cap is left. */
+static void enforce_cap(struct heap *h)
+{
+    uint32_t now = (uint32_t)os_now_ms();
+    for (unsigned i = MEDIUM_CLASSES; i-- > 0;) {
+        struct medium *next;
+        for (struct medium *m = h->medium[i]; m != NULL; m = next) {
+            next = (struct medium *)m->span.next;
+            if (h->medium_dirty_bytes <= h->medium_cap / 2) {
+                return;
+            }
+            m->purged_ms = now | 1;
+            if (dirty_bytes(m) != 0) {
+                slab_purge(h, m);
+            }
+        }
+    }
+}
+
+static void learn(struct heap *h, struct medium *m)
+{
+    uint32_t now = (uint32_t)os_now_ms();
+    if (now - m->purged_ms < LEARN_MS) {
+        h->medium_cap = size_min(h->medium_cap * 2, size_max((size_t)option(OPT_large_cache), MEDIUM_CAP_FIRST));
+        h->medium_learned_ms = now;
+    }
+    m->purged_ms = 0;
+}
+
+void medium_unlearn(struct heap *h)
+{
+    if (h->medium_cap > MEDIUM_CAP_FIRST && h->tick_ms - h->medium_learned_ms > LEARN_MS) {
+        h->medium_cap = size_max(h->medium_cap / 2, MEDIUM_CAP_FIRST);
+        if (h->medium_dirty_bytes > h->medium_cap) {
+            enforce_cap(h);
+        }
+    }
+}
+
+void medium_flush(struct heap *h)
+{
+    for (unsigned i = 0; i < MEDIUM_CLASSES; i++) {
+        struct medium *next;
+        for (struct medium *m = h->medium[i]; m != NULL; m = next) {
+            next = (struct medium *)m->span.next;
+            if (load_relaxed(&m->free) == all_bits(m)) {
+                slab_drop(h, m);
+            }
+        }
+    }
+}
+
+/* ---- taking ------------------------------------------------------------------------------------------------- */
+
+static struct medium *slab_new(struct heap *h, unsigned c)
+{
+    size_t n = class_medium_granules(c);
+    struct medium *m = (struct medium *)span_take(n, 1);
+    if (m == NULL) {
+        return NULL;
+    }
+    m->owner = h;
+    m->class = (uint8_t)c;
+    m->block_bytes = (uint32_t)heap_class_size(c);
+    m->capacity = (uint16_t)size_min(span_bytes(&m->span) / m->block_bytes, 64);
+    m->stamp_ms = 0;
+    m->purged_ms = 0;
+    m->remote_purged = 0;
+    m->remote_next = NULL;
+    store_relaxed(&m->remote, 0);
+    store_relaxed(&m->free, all_bits(m));
+    m->touched = m->span.zero ? 0 : all_bits(m);
+    h->medium_dirty_bytes += dirty_bytes(m);
+    for (size_t i = 1; i < n; i++) {
+        struct span *inner = map_descriptor(m->span.begin + (i << GRANULE_SHIFT));
+        inner->back = (uint32_t)i;
+    }
+    list_add(h, m);
+    map_set(m->span.begin, n, map_make_tag(h->number, c));
+    return m;
+}
+
+void *medium_malloc(struct heap *h, unsigned c, bool *zero)
+{
+    if (++h->medium_calls % CALLS_A_LOOK == 0) {
+        heap_tick(h, os_now_ms());
+    }
+    struct medium *m = h->medium[c - SMALL_CLASSES];
+    if (m == NULL && load_relaxed(&h->medium_inbox) != NULL) {
+        medium_collect(h);
+        m = h->medium[c - SMALL_CLASSES];
+    }
+    if (m == NULL) {
+        m = slab_new(h, c);
+        if (m == NULL) {
+            return NULL;
+        }
+    }
+    uint64_t free = load_relaxed(&m->free);
+    unsigned index = bit_lowest((free & m->touched) != 0 ? free & m->touched : free);
+    uint64_t bit = (uint64_t)1 << index;
+    *zero = (m->touched & bit) == 0 && m->span.zero;
+    if ((m->touched & bit) != 0) {
+        h->medium_dirty_bytes -= m->block_bytes;
+    } else if (m->purged_ms != 0) {
+        learn(h, m);
+    }
+    m->touched |= bit;
+    store_relaxed(&m->free, free & ~bit);
+    if (free == bit) {
+        list_remove(h, m);
+    }
+    return m->span.begin + (size_t)index * m->block_bytes;
+}
+
+/* ---- giving ------------------------------------------------------------------------------------------------- */
+
+static void put_bits(struct heap *h, struct medium *m, uint64_t bits)
+{
+    uint64_t free = load_relaxed(&m->free);
+    if (UNLIKELY((free & bits) != 0)) {
+        fault_of_pointer("double free", "double free", m->span.begin + (size_t)bit_lowest(free & bits) * m->block_bytes);
+        bits &= ~free;
+    }
+    store_relaxed(&m->free, free | bits);
+    m->stamp_ms = h->tick_ms;
+    h->medium_dirty_bytes += (size_t)bit_count(bits & m->touched) * m->block_bytes;
+    if (!m->in_partial && bits != 0) {
+        list_add(h, m);
+    }
+    /* One empty slab of a class is kept for the next call; its age or the cap sends it back. */
+    if ((free | bits) == all_bits(m) && (m->span.next != NULL || m->span.prev != NULL)) {
+        slab_drop(h, m);
+    }
+}
+
+void medium_free(struct heap *h, struct medium *m, unsigned index)
+{
+    put_bits(h, m, (uint64_t)1 << index);
+    if (h->medium_dirty_bytes > h->medium_cap) {
+        enforce_cap(h);
+    }
+}
+
+void medium_collect(struct heap *h)
+{
+    if (load_relaxed(&h->medium_inbox) == NULL || !sort_lock_try(h)) {
+        return;
+    }
+    struct medium *m = xchg_acquire(&h->medium_inbox, NULL); /* O13 */
+    while (m != NULL) {
+        struct medium *next = m->remote_next; /* read first: with its bits taken, the slab may be sent again */
+        if (m->remote_purged) {
+            m->remote_purged = 0;
+            m->touched = 0;
+            if (m->block_bytes % os_page_bytes() == 0) {
+                m->span.zero = 1;
+            }
+        }
+        uint64_t bits = xchg_acquire(&m->remote, 0); /* O13 */
+        put_bits(h, m, bits);
+        m = next;
+    }
+    sort_unlock(h);
+    if (h->medium_dirty_bytes > h->medium_cap) {
+        enforce_cap(h);
+    }
+}
+
+/* ---- after an interrupted slow path ------------------------------------------------------------------------- */
+
+static int rebuild_granules(void *begin, size_t n, void *context)
+{
+    struct heap *h = context;
+    for (size_t i = 0; i < n; i++) {
+        char *granule = (char *)begin + (i << GRANULE_SHIFT);
+        uint32_t tag = map_tag(granule);
+        uint32_t c = map_tag_code(tag);
+        if (map_tag_heap(tag) != h->number || c < SMALL_CLASSES || c >= CLASS_COUNT) {
+            continue;
+        }
+        struct medium *m = map_descriptor(granule);
+        m->in_partial = 0;
+        if (load_relaxed(&m->free) != 0) {
+            list_add(h, m);
+            h->medium_dirty_bytes += dirty_bytes(m);
+        }
+        i += m->span.n_granules - 1;
+    }
+    return 0;
+}
+
+void medium_rebuild(struct heap *h)
+{
+    for (unsigned i = 0; i < MEDIUM_CLASSES; i++) {
+        h->medium[i] = NULL;
+    }
+    h->medium_dirty_bytes = 0;
+    span_each_area(rebuild_granules, h);
+}

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/* remote.c - blocks freed by a thread that does not own their slab.
+ *
+ *     free(p) by B                      B's outbox is full                    malloc by A, the owner
+ *     exchange marks p (form 2)   -->   chain, one compare-and-swap    -->    one exchange takes the inbox
+ *     outbox[A] = p, ...                A.inbox -> p3 -> p2 -> p1 (form 1)    bins, or slabs' lists (form 0)
+ *
+ * 1 Mark       by atomic exchange on word 1: of two threads that free the same block, one sees the other's mark.
+ * 2 Send       a batch at a time. From a handler or a closed thread: alone, without the outbox.
+ * 3 Collect    by the owner where its bin is empty; by the sender when the heap is idle.
+ * 4 Sort       when the owner doesn't come and the inbox grows, a sender sorts it to the slabs' sorted lists. A slab all
+ *              of whose capacity is there has no block in any list of its owner, nor is it in one: it leaves at once.
+ *
+ * Orders.  O12  inbox: the sender's release pairs with the exchange/acquire in collect and sort: links are read as
+ *               written. All is taken at once, so there is no ABA.
+ *          O13  medium.remote: or/acq_rel pairs with the owner's exchange/acquire: what the freeing thread wrote to the
+ *               block happened before it is handed out again. medium_inbox as O12.
+ *          O14  sort_lock: release pairs with acquire.
+ */
+#include "config/config.h"
+#include "heap/heap_internal.h"
+#include "os/os.h"
+
+#define OUTBOX_BYTES (32 * KIB)
+#define INBOX_SORT_BYTES (512 * KIB)
+
+static uintptr_t key_of(const struct block *b)
+{
+    return (uintptr_t)b ^ heap_secret();
+}
+
+/* ---- 4 sort ------------------------------------------------------------------------------------------------- */
+
+bool sort_lock_try(struct heap *h)
+{
+    uint32_t open = 0;
+    return load_relaxed(&h->sort_lock) == 0 && cas_acquire(&h->sort_lock, &open, 1); /* O14 */
+}
+
+void sort_unlock(struct heap *h)
+{
+    store_release(&h->sort_lock, 0); /* O14 */
+}
+
+static void block_send(struct block *b, uintptr_t next)
+{
+    store_relaxed(&b->link, next);
+    store_relaxed(&b->sum, next ^ key_of(b) ^ FORM_SENT);
+}
+
+static struct block *sent_next(struct block *b)
+{
+    if (UNLIKELY(!block_has_form(b, FORM_SENT))) {
+        fault_of_free_block(b);
+    }
+    return (struct block *)load_relaxed(&b->link);
+}
+
+static void sorted_link(struct heap *owner, struct slab *slab)
+{
+    struct slab **head = &owner->sorted[slab->class];
+    slab->sorted_prev = NULL;
+    slab->sorted_next = *head;
+    if (*head != NULL) {
+        (*head)->sorted_prev = slab;
+    }
+    *head = slab;
+    slab->in_sorted = 1;
+    add_relaxed(&owner->n_sorted, 1);
+}
+
+static void sorted_unlink(struct heap *owner, struct slab *slab)
+{
+    if (slab->sorted_next != NULL) {
+        slab->sorted_next->sorted_prev = slab->sorted_prev;
+    }
+    *(slab->sorted_prev != NULL ? &slab->sorted_prev->sorted_next : &owner->sorted[slab->class]) = slab->sorted_next;
+    slab->in_sorted = 0;
+    sub_relaxed(&owner->n_sorted, 1);
+}
+
+static void sort_block(struct heap *owner, struct block *b)
+{
+    struct slab *slab = slab_of(b);
+    block_send(b, (uintptr_t)slab->sorted);
+    slab->sorted = b;
+    slab->n_sorted++;
+    if (slab->n_sorted < slab->capacity) {
+        if (!slab->in_sorted) {
+            sorted_link(owner, slab);
+        }
+        return;
+    }
+    if (slab->in_sorted) {
+        sorted_unlink(owner, slab);
+    }
+    map_set(slab->span.begin, 1, map_make_tag(MAP_HEAP_GONE, slab->class));
+    span_give(&slab->span, /* touched */ true);
+}
+
+static void sort_inbox(struct heap *owner)
+{
+    if (!sort_lock_try(owner)) {
+        return;
+    }
+    store_relaxed(&owner->inbox_bytes, 0);
+    struct block *b = xchg_acquire(&owner->inbox, NULL); /* O12 */
+    while (b != NULL) {
+        struct block *next = sent_next(b);
+        sort_block(owner, b);
+        b = next;
+    }
+    sort_unlock(owner);
+}
+
+/* A slab's sorted blocks, form 1; NULL when there are none, or the lock is busy. */
+static struct block *sorted_take(struct heap *h, unsigned c)
+{
+    if (!sort_lock_try(h)) {
+        return NULL;
+    }
+    struct slab *slab = h->sorted[c];
+    struct block *list = NULL;
+    if (slab != NULL) {
+        sorted_unlink(h, slab);
+        list = slab->sorted;
+        slab->sorted = NULL;
+        slab->n_sorted = 0;
+    }
+    sort_unlock(h);
+    return list;
+}
+
+void sorted_collect(struct heap *h, unsigned c)
+{
+    uint32_t now = (uint32_t)os_now_ms();
+    struct block *b;
+    while ((b = sorted_take(h, c)) != NULL) {
+        while (b != NULL) {
+            struct block *next = sent_next(b);
+            slab_put(h, b, now);
+            b = next;
+        }
+    }
+}
+
+/* ---- 3 collect ---------------------------------------------------------------------------------------------- */
+
+bool inbox_collect(struct heap *h, bool into_bins)
+{
+    if (load_relaxed(&h->inbox) == NULL) {
+        return false;
+    }
+    store_relaxed(&h->inbox_bytes, 0);
+    struct block *b = xchg_acquire(&h->inbox, NULL); /* O12 */
+    uint32_t now = (uint32_t)os_now_ms();
+    while (b != NULL) {
+        struct block *next = sent_next(b);
+        struct bin *bin = &h->bins[map_tag_code(map_tag(b)) & ~CLASS_SPARSE];
+        if (into_bins && bin->count < bin->limit) {
+            bin_push(h, bin, b);
+        } else {
+            slab_put(h, b, now);
+        }
+        b = next;
+    }
+    return true;
+}
+
+/* ---- 2 send ------------------------------------------------------------------------------------------------- */
+
+/* The chain's links but the last are set. */
+static void send(struct heap *owner, struct block *first, struct block *last, size_t bytes)
+{
+    struct block *head = load_relaxed(&owner->inbox);
+    do {
+        block_send(last, (uintptr_t)head);
+    } while (!cas_weak_release(&owner->inbox, &head, first)); /* O12 */
+    size_t waiting = add_relaxed(&owner->inbox_bytes, bytes) + bytes;
+    if (load_relaxed(&owner->state) == HEAP_IDLE) {
+        heap_serve_idle(owner);
+    } else if (waiting > INBOX_SORT_BYTES) {
+        sort_inbox(owner);
+    }
+}
+
+static void slot_flush(struct outbox_slot *slot)
+{
+    uint32_t n = slot->n;
+    if (n == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct block *b = slot->blocks[i];
+        if (UNLIKELY(!block_has_form(b, FORM_OUTBOX))) {
+            fault_of_free_block(b);
+        }
+        if (i + 1 < n) {
+            block_send(b, (uintptr_t)slot->blocks[i + 1]);
+        }
+    }
+    slot->n = 0;
+    send(slot->owner, slot->blocks[0], slot->blocks[n - 1], slot->bytes);
+    slot->bytes = 0;
+}
+
+void outbox_flush(struct heap *h)
+{
+    for (unsigned i = 0; i < OUTBOX_SLOTS; i++) {
+        slot_flush(&h->outbox[i]);
+    }
+}
+
+static void outbox_add(struct heap *h, struct heap *owner, struct block *b, size_t bytes)
+{
+    struct outbox_slot *slot = &h->outbox[owner->number % OUTBOX_SLOTS];
+    if (slot->owner != owner) {
+        slot_flush(slot);
+        slot->owner = owner;
+    }
+    slot->blocks[slot->n++] = b;
+    slot->bytes += (uint32_t)bytes;
+    if (slot->n >= (uint32_t)option(OPT_remote_batch) || slot->bytes >= OUTBOX_BYTES) {
+        slot_flush(slot);
+    }
+}
+
+/* ---- 1 mark ------------------------------------------------------------------------------------------------- */
+
+/* False when the block was free already: then it is as it was. */
+static bool mark(struct block *b)
+{
+    uintptr_t key = key_of(b);
+    /* Acquire and release: the second of two who free sees the first one's mark. */
+    uintptr_t old = xchg_acq_rel(&b->sum, key ^ FORM_OUTBOX);
+    if (LIKELY((old ^ key) >> 48 != 0)) {
+        return true;
+    }
+    uintptr_t form = old ^ load_relaxed(&b->link) ^ key;
+    if (old != (key ^ FORM_OUTBOX) && form != FORM_OWN && form != FORM_SENT) {
+        return true;
+    }
+    uintptr_t marked = key ^ FORM_OUTBOX;
+    (void)cas_relaxed(&b->sum, &marked, old);
+    return false;
+}
+
+void remote_free(struct heap *h, struct slab *slab, struct block *b)
+{
+    struct heap *owner = slab->owner;
+    size_t bytes = heap_class_size(slab->class);
+    if (UNLIKELY(!mark(b))) {
+        fault_of_pointer("double free", "double free", b);
+        return;
+    }
+    if (LIKELY(h != NULL)) {
+        outbox_add(h, owner, b, bytes);
+    } else {
+        send(owner, b, b, bytes);
+    }
+}
+
+/* ---- medium slabs ------------------------------------------------------------------------------------------- */
+
+/* Nobody uses any block, and the owner is away: the pages need not wait for it. */
+static void purge_unused(struct heap *owner, struct medium *m)
+{
+    uint64_t all = m->capacity == 64 ? UINT64_MAX : ((uint64_t)1 << m->capacity) - 1;
+    if (!sort_lock_try(owner)) {
+        return;
+    }
+    /* The owner takes the bits under the same lock, so the blocks stay free while it is held. */
+    if (load_acquire(&m->remote) == all && !m->remote_purged) {
+        m->remote_purged = os_purge(m->span.begin, span_bytes(&m->span), /* lazy */ false) == 0;
+    }
+    sort_unlock(owner);
+}
+
+void remote_free_medium(struct medium *m, unsigned index)
+{
+    struct heap *owner = m->owner;
+    uint64_t bit = (uint64_t)1 << index;
+    unsigned capacity = m->capacity;
+    uint64_t old = or_acq_rel(&m->remote, bit); /* O13 */
+    if (UNLIKELY((old & bit) != 0)) {
+        fault_of_pointer("double free", "double free", m->span.begin + (size_t)index * m->block_bytes);
+        return;
+    }
+    if (old == 0) {
+        struct medium *head = load_relaxed(&owner->medium_inbox);
+        do {
+            m->remote_next = head;
+        } while (!cas_weak_release(&owner->medium_inbox, &head, m)); /* O13 */
+    }
+    if (load_relaxed(&owner->state) == HEAP_IDLE) {
+        heap_serve_idle(owner);
+    } else if (bit_count(old | bit) == capacity) {
+        purge_unused(owner, m);
+    }
+}

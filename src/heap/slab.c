@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: MIT */
+/* slab.c - small blocks: bins, the slabs they are filled from, and the way back.
+ *
+ *     bin.head -> newest ... oldest            a thread's free blocks of one class, of any of its slabs
+ *     bin.partial -> slab -> slab              slabs with blocks in their own list
+ *     bin.carve                                the one slab that has uncut space (bin.fresh_*)
+ *
+ * 1 Refill     the bin is empty: it takes the list of a partial slab, whole; else what others sorted; else it carves.
+ * 2 Sort       the bin has passed its limit: its newest blocks, still in the cache, go back to their slabs' lists.
+ * 3 Release    all blocks of a slab are back: its granule leaves the heap.
+ * 4 Learn      a refill found blocks that were sorted a moment ago: the limit was too low, and doubles. It shrinks again
+ *              when that stops. All limits of a heap together stay within option bin_bytes.
+ * 5 Purge      pages of a partial slab on which no live block lies go to the OS; their blocks leave the list (bare), and
+ *              the slab's tag sends frees the slow way until the pages are carved again.
+ */
+#include "config/config.h"
+#include "heap/heap_internal.h"
+#include "os/os.h"
+
+#define BIN_BYTES_FIRST (32 * KIB)
+#define BIN_BLOCKS_LEAST 8
+#define CARVE_BYTES_LEAST 4096u
+#define SORT_BATCH 256
+#define LEARN_MS 50
+#define UNLEARN_MS 250
+
+static uint32_t slab_tag(const struct slab *slab)
+{
+    uint32_t code = slab->class | (load_relaxed(&slab->bare_pages) != 0 ? CLASS_SPARSE : 0);
+    return map_make_tag(slab->owner->number, code);
+}
+
+/* ---- lists -------------------------------------------------------------------------------------------------- */
+
+static void block_link(const struct heap *h, struct block *b, struct block *next)
+{
+    store_relaxed(&b->link, (uintptr_t)next);
+    store_relaxed(&b->sum, (uintptr_t)next ^ (uintptr_t)b ^ h->secret ^ FORM_OWN);
+}
+
+/* Where b leads; a damaged link is never followed. */
+static struct block *block_next(struct block *b)
+{
+    if (UNLIKELY(!block_has_form(b, FORM_OWN))) {
+        fault_of_free_block(b);
+    }
+    return (struct block *)load_relaxed(&b->link);
+}
+
+void bin_push(struct heap *h, struct bin *bin, struct block *b)
+{
+    block_link(h, b, bin->head);
+    bin->head = b;
+    bin->count++;
+}
+
+static void partial_link(struct bin *bin, struct slab *slab)
+{
+    slab->span.prev = NULL;
+    slab->span.next = (struct span *)bin->partial;
+    if (bin->partial != NULL) {
+        bin->partial->span.prev = &slab->span;
+    }
+    bin->partial = slab;
+    slab->in_partial = 1;
+}
+
+static void partial_unlink(struct bin *bin, struct slab *slab)
+{
+    if (slab->span.next != NULL) {
+        slab->span.next->prev = slab->span.prev;
+    }
+    if (slab->span.prev != NULL) {
+        slab->span.prev->next = slab->span.next;
+    } else {
+        bin->partial = (struct slab *)slab->span.next;
+    }
+    slab->in_partial = 0;
+}
+
+/* ---- bins --------------------------------------------------------------------------------------------------- */
+
+static int32_t first_limit(size_t size)
+{
+    int64_t most = option(OPT_bin_limit);
+    int64_t blocks = (int64_t)size_max(BIN_BYTES_FIRST / size, BIN_BLOCKS_LEAST);
+    return (int32_t)(blocks < most ? blocks : most);
+}
+
+void bin_init(struct heap *h, unsigned c)
+{
+    struct bin *bin = &h->bins[c];
+    size_t size = heap_class_size(c);
+    bin->size = (uint32_t)size;
+    bin->magic = UINT32_MAX / bin->size + 1;
+    bin->bias = (uint32_t)(GRANULE_BYTES % size) * bin->magic;
+    bin->limit = first_limit(size);
+    h->limit_bytes += (size_t)bin->limit * size;
+}
+
+static void learn(struct heap *h, struct bin *bin, uint32_t now_ms)
+{
+    size_t more = (size_t)bin->limit * bin->size;
+    if (h->limit_bytes + more <= (size_t)option(OPT_bin_bytes)) {
+        h->limit_bytes += more;
+        bin->limit *= 2;
+        bin->learned_ms = now_ms;
+    }
+}
+
+void bin_unlearn(struct heap *h, uint32_t now_ms)
+{
+    for (unsigned c = 0; c < SMALL_CLASSES; c++) {
+        struct bin *bin = &h->bins[c];
+        int32_t first = first_limit(bin->size);
+        if (bin->limit > first && now_ms - bin->learned_ms > UNLEARN_MS) {
+            int32_t limit = bin->limit / 2 > first ? bin->limit / 2 : first;
+            h->limit_bytes -= (size_t)(bin->limit - limit) * bin->size;
+            bin->limit = limit;
+            bin_sort(h, bin, bin->count - limit);
+        }
+    }
+}
+
+/* ---- slabs -------------------------------------------------------------------------------------------------- */
+
+void slab_release(struct heap *h, struct slab *slab)
+{
+    struct bin *bin = &h->bins[slab->class];
+    if (slab->in_partial) {
+        partial_unlink(bin, slab);
+    }
+    if (bin->carve == slab) {
+        bin->carve = NULL;
+        bin->fresh_bytes = 0;
+    }
+    map_set(slab->span.begin, 1, map_make_tag(MAP_HEAP_GONE, slab->class));
+    span_give(&slab->span, /* touched */ true);
+}
+
+static bool all_back(const struct slab *slab)
+{
+    return slab->n_free + slab->n_bare == load_relaxed(&slab->n_carved);
+}
+
+void slab_put(struct heap *h, struct block *b, uint32_t now_ms)
+{
+    struct slab *slab = slab_of(b);
+    struct bin *bin = &h->bins[slab->class];
+    block_link(h, b, slab->list);
+    slab->list = b;
+    slab->n_free++;
+    slab->stamp_ms = now_ms;
+    if (all_back(slab) && slab != bin->carve) {
+        slab_release(h, slab);
+    } else if (!slab->in_partial) {
+        partial_link(bin, slab);
+    }
+}
+
+static struct slab *slab_new(struct heap *h, unsigned c)
+{
+    struct slab *slab = (struct slab *)span_take(1, 1);
+    if (slab == NULL) {
+        return NULL;
+    }
+    size_t size = h->bins[c].size;
+    slab->owner = h;
+    slab->class = (uint8_t)c;
+    slab->in_partial = 0;
+    slab->n_free = 0;
+    slab->n_bare = 0;
+    slab->capacity = (uint16_t)(GRANULE_BYTES / size);
+    slab->list = NULL;
+    slab->in_sorted = 0;
+    slab->n_sorted = 0;
+    slab->sorted = NULL;
+    store_relaxed(&slab->n_carved, 0);
+    store_relaxed(&slab->bare_pages, 0);
+    map_set(slab->span.begin, 1, slab_tag(slab));
+    return slab;
+}
+
+/* Chains the n blocks from first on, by ascending address, in front of what the bin holds. */
+static void chain_blocks(struct heap *h, struct bin *bin, char *first, size_t n)
+{
+    struct block *next = bin->head;
+    for (size_t i = n; i-- > 0;) {
+        struct block *b = (struct block *)(void *)(first + i * bin->size);
+        block_link(h, b, next);
+        next = b;
+    }
+    bin->head = next;
+    bin->count += (int32_t)n;
+}
+
+/* 1 Refill: cuts new blocks, at first a page of them, later as many as have been cut already. */
+static bool carve(struct heap *h, unsigned c)
+{
+    struct bin *bin = &h->bins[c];
+    struct slab *slab = bin->carve;
+    if (slab == NULL) {
+        slab = slab_new(h, c);
+        if (slab == NULL) {
+            return false;
+        }
+        bin->carve = slab;
+    }
+    size_t carved = load_relaxed(&slab->n_carved);
+    size_t n = size_max(size_max(CARVE_BYTES_LEAST / bin->size, 1), carved / 2);
+    n = size_min(n, slab->capacity - carved);
+    char *first = slab_first_block(slab, bin->size) + carved * bin->size;
+    chain_blocks(h, bin, first, n);
+    store_relaxed(&slab->n_carved, (uint16_t)(carved + n));
+    bin->fresh_begin = (uintptr_t)first + n * bin->size;
+    bin->fresh_bytes = (uint32_t)((slab->capacity - carved - n) * bin->size);
+    if (bin->fresh_bytes == 0) {
+        bin->carve = NULL;
+    }
+    return true;
+}
+
+/* ---- 5 purge ------------------------------------------------------------------------------------------------ */
+
+static unsigned page_of(const struct slab *slab, const void *p)
+{
+    return (unsigned)(ptr_diff(p, slab->span.begin) / os_page_bytes());
+}
+
+static unsigned pages_a_slab(void)
+{
+    return (unsigned)(GRANULE_BYTES / os_page_bytes());
+}
+
+/* A bare page's blocks come back to the slab's list. */
+static void page_carve(struct heap *h, struct slab *slab)
+{
+    unsigned bare = load_relaxed(&slab->bare_pages);
+    unsigned page = bit_lowest(bare);
+    size_t size = h->bins[slab->class].size;
+    char *first = slab_first_block(slab, size);
+    size_t n = load_relaxed(&slab->n_carved);
+    for (size_t i = n; i-- > 0;) {
+        struct block *b = (struct block *)(void *)(first + i * size);
+        if (page_of(slab, b) == page) {
+            block_link(h, b, slab->list);
+            slab->list = b;
+            slab->n_free++;
+            slab->n_bare--;
+        }
+    }
+    bare &= bare - 1;
+    store_relaxed(&slab->bare_pages, (uint16_t)bare);
+    if (bare == 0) {
+        map_set(slab->span.begin, 1, slab_tag(slab));
+    }
+}
+
+/* A bit for each page that a block lies on which isn't in the slab's list. */
+static unsigned pages_in_use(const struct heap *h, struct slab *slab)
+{
+    uint64_t listed[GRANULE_BYTES / BLOCK_ALIGN / 64] = {0};
+    size_t size = h->bins[slab->class].size;
+    char *first = slab_first_block(slab, size);
+    for (struct block *b = slab->list; b != NULL; b = block_next(b)) {
+        size_t i = ptr_diff(b, first) / size;
+        listed[i / 64] |= (uint64_t)1 << i % 64;
+    }
+    unsigned bare = load_relaxed(&slab->bare_pages);
+    unsigned used = 0;
+    for (size_t i = 0; i < load_relaxed(&slab->n_carved); i++) {
+        char *b = first + i * size;
+        bool is_free = (listed[i / 64] >> i % 64 & 1) != 0 || (bare >> page_of(slab, b) & 1) != 0;
+        if (!is_free) {
+            used |= (2u << page_of(slab, b + size - 1)) - (1u << page_of(slab, b));
+        }
+    }
+    return used;
+}
+
+/* Takes the blocks that begin on these pages out of the list. */
+static void drop_pages(struct heap *h, struct slab *slab, unsigned pages)
+{
+    struct block *kept = NULL;
+    struct block *b = slab->list;
+    slab->list = NULL;
+    while (b != NULL) {
+        struct block *next = block_next(b);
+        if ((pages >> page_of(slab, b) & 1) != 0) {
+            slab->n_free--;
+            slab->n_bare++;
+        } else {
+            block_link(h, b, kept);
+            kept = b;
+        }
+        b = next;
+    }
+    slab->list = kept;
+}
+
+static size_t slab_purge(struct heap *h, struct slab *slab)
+{
+    unsigned all = (unsigned)((1ull << pages_a_slab()) - 1);
+    unsigned bare = load_relaxed(&slab->bare_pages);
+    unsigned pages = all & ~pages_in_use(h, slab) & ~bare;
+    if (slab == h->bins[slab->class].carve) {
+        /* What is being carved stays: the border between cut and uncut blocks runs through it. */
+        return 0;
+    }
+    if (pages == 0) {
+        return 0;
+    }
+    drop_pages(h, slab, pages);
+    store_relaxed(&slab->bare_pages, (uint16_t)(bare | pages));
+    map_set(slab->span.begin, 1, slab_tag(slab));
+    size_t page = os_page_bytes();
+    for (unsigned i = 0; i < pages_a_slab(); i++) {
+        if ((pages >> i & 1) != 0) {
+            unsigned run = bit_lowest(~((uint64_t)pages >> i));
+            os_purge(slab->span.begin + i * page, run * page, /* lazy */ false);
+            i += run;
+        }
+    }
+    return bit_count(pages) * page;
+}
+
+size_t slabs_purge(struct heap *h)
+{
+    size_t bytes = 0;
+    for (unsigned c = 0; c < SMALL_CLASSES; c++) {
+        for (struct slab *slab = h->bins[c].partial; slab != NULL; slab = (struct slab *)slab->span.next) {
+            bytes += slab_purge(h, slab);
+        }
+    }
+    return bytes;
+}
+
+/* ---- 1 refill ----------------------------------------------------------------------------------------------- */
+
+static void take_list(struct heap *h, struct bin *bin, struct slab *slab)
+{
+    if (slab->list == NULL) {
+        page_carve(h, slab);
+    }
+    struct block *last_head = bin->head;
+    ASSERT(last_head == NULL);
+    (void)last_head;
+    bin->head = slab->list;
+    bin->count = slab->n_free;
+    slab->list = NULL;
+    slab->n_free = 0;
+    if (slab->n_bare == 0) {
+        partial_unlink(bin, slab);
+    }
+}
+
+bool bin_refill(struct heap *h, unsigned c)
+{
+    struct bin *bin = &h->bins[c];
+    uint64_t now = os_now_ms();
+    heap_tick(h, now);
+    if (inbox_collect(h, /* into_bins */ true) && bin->head != NULL) {
+        return true;
+    }
+    if (bin->partial == NULL && load_relaxed(&h->n_sorted) != 0) {
+        sorted_collect(h, c);
+    }
+    struct slab *slab = bin->partial;
+    if (slab == NULL) {
+        return carve(h, c);
+    }
+    if ((uint32_t)now - slab->stamp_ms < LEARN_MS) {
+        learn(h, bin, (uint32_t)now);
+    }
+    take_list(h, bin, slab);
+    return true;
+}
+
+/* ---- 2 sort ------------------------------------------------------------------------------------------------- */
+
+void bin_sort(struct heap *h, struct bin *bin, int32_t n)
+{
+    uint32_t now = (uint32_t)os_now_ms();
+    for (; n > 0 && bin->head != NULL; n--) {
+        struct block *b = bin->head;
+        bin->head = block_next(b);
+        bin->count--;
+        slab_put(h, b, now);
+    }
+}
+
+void heap_sort_bin(struct heap *h, struct bin *bin)
+{
+    h->in_slow = true;
+    bin_sort(h, bin, SORT_BATCH);
+    heap_tick(h, os_now_ms());
+    heap_leave(h);
+}
+
+void slabs_flush(struct heap *h)
+{
+    for (unsigned c = 0; c < SMALL_CLASSES; c++) {
+        struct bin *bin = &h->bins[c];
+        bin_sort(h, bin, bin->count);
+        if (bin->carve != NULL && all_back(bin->carve)) {
+            slab_release(h, bin->carve);
+        }
+    }
+}
+
+/* ---- after an interrupted slow path ------------------------------------------------------------------------- */
+
+static void slab_rebuild(struct heap *h, struct slab *slab)
+{
+    struct bin *bin = &h->bins[slab->class];
+    char *first = slab_first_block(slab, bin->size);
+    slab->list = NULL;
+    slab->n_free = 0;
+    slab->n_bare = 0;
+    slab->in_partial = 0;
+    for (size_t i = load_relaxed(&slab->n_carved); i-- > 0;) {
+        struct block *b = (struct block *)(void *)(first + i * bin->size);
+        if ((load_relaxed(&slab->bare_pages) >> page_of(slab, b) & 1) != 0) {
+            slab->n_bare++;
+        } else if (block_has_form(b, FORM_OWN)) {
+            block_link(h, b, slab->list);
+            slab->list = b;
+            slab->n_free++;
+        }
+    }
+    if (all_back(slab) && slab != bin->carve) {
+        slab_release(h, slab);
+    } else if (slab->n_free + slab->n_bare > 0) {
+        partial_link(bin, slab);
+    }
+}
+
+static int rebuild_granules(void *begin, size_t n, void *context)
+{
+    struct heap *h = context;
+    for (size_t i = 0; i < n; i++) {
+        char *granule = (char *)begin + (i << GRANULE_SHIFT);
+        uint32_t tag = map_tag(granule);
+        if (map_tag_heap(tag) == h->number && (map_tag_code(tag) & ~CLASS_SPARSE) < SMALL_CLASSES) {
+            slab_rebuild(h, slab_of(granule));
+        }
+    }
+    return 0;
+}
+
+void slabs_rebuild(struct heap *h)
+{
+    for (unsigned c = 0; c < SMALL_CLASSES; c++) {
+        struct bin *bin = &h->bins[c];
+        bin->head = NULL;
+        bin->count = 0;
+        bin->partial = NULL;
+        bin->carve = NULL;
+        bin->fresh_bytes = 0;
+    }
+    span_each_area(rebuild_granules, h);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* questions.c - allot_query, allot_walk, the error handler, the version: see allot/allot.h. */
+#include "malloc/malloc_internal.h"
+
+#define STRING_OF(x) #x
+#define STRING(x) STRING_OF(x)
+
+const char *allot_version(void)
+{
+    return STRING(ALLOT_VERSION_MAJOR) "." STRING(ALLOT_VERSION_MINOR) "." STRING(ALLOT_VERSION_PATCH);
+}
+
+extern __typeof__(allot_version) version_here __attribute__((alias("allot_version")));
+
+/* ---- what is this address? ---------------------------------------------------------------------------------- */
+
+static void tell(allot_info *info, const struct heap_answer *answer, size_t offset)
+{
+    info->base = answer->base;
+    info->size_bytes = answer->bytes;
+    info->offset = offset;
+    info->room = answer->pool ? ALLOT_ROOM_POOL : ALLOT_ROOM_HEAP;
+    info->state = answer->live ? ALLOT_STATE_LIVE : ALLOT_STATE_FREE;
+    info->exact = answer->exact;
+}
+
+int allot_query(const void *address, allot_info *info)
+{
+    if (info == NULL || info->abi_size != sizeof *info) {
+        return EINVAL;
+    }
+    *info = (allot_info)ALLOT_INFO_INIT;
+    info->exact = 1;
+    struct heap_answer answer;
+    heap_query(address, &answer);
+    if (answer.base != NULL) {
+        tell(info, &answer, ptr_diff(address, answer.base));
+    }
+    return 0;
+}
+
+struct walk {
+    int (*visit)(const allot_info *info, void *context);
+    void *context;
+};
+
+static int pass_on(const struct heap_answer *answer, void *context)
+{
+    struct walk *walk = context;
+    allot_info info = ALLOT_INFO_INIT;
+    tell(&info, answer, 0);
+    return walk->visit(&info, walk->context);
+}
+
+int allot_walk(int (*visit)(const allot_info *info, void *context), void *context)
+{
+    struct walk walk = {.visit = visit, .context = context};
+    return heap_walk(pass_on, &walk);
+}
+
+/* ---- misuse ------------------------------------------------------------------------------------------------- */
+
+static struct {
+    _Atomic(allot_error_handler) handler;
+    _Atomic(void *) context; /* stored before handler, loaded after it */
+} user;
+
+static bool ask_user(const struct fault *fault, const char *line)
+{
+    allot_error_handler handler = load_acquire(&user.handler);
+    if (handler == NULL) {
+        return false;
+    }
+    allot_error error = {
+        .abi_size = sizeof error,
+        .name = fault->name,
+        .address = fault->address,
+        .block = fault->block,
+        .block_bytes = fault->block_bytes,
+        .offset = fault->block == NULL ? 0 : (size_t)((uintptr_t)fault->address - (uintptr_t)fault->block),
+        .state = fault->block == NULL ? "" : fault->state,
+        .thread = os_thread_id(),
+        .line = line,
+    };
+    return handler(&error, load_relaxed(&user.context)) == ALLOT_ACTION_CONTINUE;
+}
+
+void allot_set_error_handler(allot_error_handler handler, void *context)
+{
+    store_relaxed(&user.context, context);
+    store_release(&user.handler, handler); /* pairs with the acquire in ask_user: context is there */
+    fault_set_handler(handler == NULL ? NULL : ask_user);
+}

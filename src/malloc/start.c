@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* start.c - what happens when the library is loaded, and when the process ends.
+ *
+ * The heap works before this constructor and after this destructor. The constructor adds what needs libc to be up: the
+ * thread-exit key and the fork handler.
+ */
+#include "config/config.h"
+#include "heap/heap.h"
+#include "malloc/figures_internal.h"
+#include "malloc/malloc_internal.h"
+#include "os/os.h"
+
+#include <dlfcn.h>
+
+/* Weak: a static program without it has one library at most. */
+__attribute__((weak)) void *dlsym(void *handle, const char *name);
+
+/* Blocks of one library are foreign to the other, though both answer to allot_malloc. */
+static void report_twin_library(void)
+{
+    static const char line[] = "allot: both liballot and liballot_core are loaded; each has a heap of its own, and a block "
+                               "of one must not be freed by the other\n";
+    void *first = dlsym == NULL ? NULL : dlsym(RTLD_DEFAULT, "allot_version");
+    if (first != NULL && (uintptr_t)first != (uintptr_t)version_here) {
+        os_write_error(line, sizeof line - 1);
+    }
+}
+
+__attribute__((constructor(101))) static void start(void)
+{
+    config_init();
+    heap_start();
+    report_twin_library();
+    if (option(OPT_help)) {
+        config_print(os_write_error);
+    }
+}
+
+__attribute__((destructor(101))) static void end(void)
+{
+    if (option(OPT_stats)) {
+        figures_print();
+    }
+}
