@@ -19,7 +19,7 @@ target_compile_options(allot_warnings INTERFACE
 add_library(allot_flags INTERFACE)
 target_link_libraries(allot_flags INTERFACE allot_warnings)
 target_include_directories(allot_flags INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
-target_compile_definitions(allot_flags INTERFACE _GNU_SOURCE= $<$<NOT:$<STREQUAL:${ALLOT_DEBUG},0>>:ALLOT_DEBUG=${ALLOT_DEBUG}>)
+target_compile_definitions(allot_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:_GNU_SOURCE=> $<$<NOT:$<STREQUAL:${ALLOT_DEBUG},0>>:ALLOT_DEBUG=${ALLOT_DEBUG}>)
 target_compile_options(allot_flags INTERFACE
   $<$<COMPILE_LANGUAGE:C>:-Wconversion -Wmissing-prototypes>
   -fvisibility=hidden

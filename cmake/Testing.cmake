@@ -64,7 +64,7 @@ function(allot_test name)
   endif()
   string(REGEX MATCH "^[^.]+" group ${name})
   add_executable(${name} ${test_UNPARSED_ARGUMENTS})
-  target_compile_definitions(${name} PRIVATE _GNU_SOURCE= $<$<NOT:$<STREQUAL:${ALLOT_DEBUG},0>>:ALLOT_DEBUG=${ALLOT_DEBUG}>)
+  target_compile_definitions(${name} PRIVATE $<$<COMPILE_LANGUAGE:C>:_GNU_SOURCE=> $<$<NOT:$<STREQUAL:${ALLOT_DEBUG},0>>:ALLOT_DEBUG=${ALLOT_DEBUG}>)
   target_link_libraries(${name} PRIVATE
     allot_warnings allot_test_flags allot_with_${test_WITH} allot_cmocka Threads::Threads)
   target_link_options(${name} PRIVATE LINKER:--as-needed)
