@@ -119,7 +119,7 @@ typedef uint32_t unit_id;
 
 struct place {
     _Atomic uint32_t hint[CLASS_SLOTS]; /* unit_id of the superblock to try first */
-} __attribute__((aligned(2 * CACHE_LINE)));
+} CACHE_ALIGNED;
 
 #define POOL_MAGIC UINT64_C(0x31306c6f6f706c61) /* "alpool01" in memory of a little-endian machine */
 #define POOL_GROWS 1u
