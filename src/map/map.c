@@ -33,7 +33,7 @@ struct map_window map_window;
 static struct {
     _Atomic(struct leaf *) roots[(size_t)1 << (ADDRESS_BITS - LEAF_SHIFT)];
     _Atomic uintptr_t window_arrays; /* see window_reserve */
-    _Atomic(struct books *) books; /* O3: the newest piece, published when it can be used */
+    _Atomic(struct books *) books;   /* O3: the newest piece, published when it can be used */
 } map;
 
 /* ---- books -------------------------------------------------------------------------------------------------- */
@@ -258,9 +258,12 @@ void *map_descriptor(const void *address)
     return descriptors == NULL ? NULL : descriptors + (at >> GRANULE_SHIFT) % CHUNK_GRANULES * DESCRIPTOR_BYTES;
 }
 
+/* Steps are counted from the arrays' begin: that is aligned to a page, which may be less than a step, and what lies
+ * before it or behind its end is somebody else's. */
 static int commit_around(const void *slot)
 {
-    return os_commit((void *)round_down((uintptr_t)slot, commit_step()), commit_step());
+    char *arrays = (char *)(void *)load_relaxed(&map_window.tags);
+    return os_commit(arrays + round_down(ptr_diff(slot, arrays), commit_step()), commit_step());
 }
 
 static int chunk_make(uintptr_t address)
