@@ -25,7 +25,7 @@
  *
  * Invariants.  H1  A block is in at most one of: a bin, its slab's list, its slab's sorted list, an inbox, an outbox.
  *              H2  slab.n_free is the length of slab.list; n_free <= n_carved <= capacity.
- *              H3  bin.count is the length of bin's list. No block of another heap's slab is ever in it.
+ *              H3  bin.limit - bin.room is the length of bin's list. No block of another heap's slab is ever in it.
  *              H4  A heap's number, tag and memory are its own for good; only a wholly free slab is tagged anew.
  * Threads.     A heap's bins and slabs are touched by its owner alone; inbox, sorted lists and state by any.
  * Signals.     malloc, free, calloc, realloc and aligned allocation are async-signal-safe.
@@ -62,17 +62,22 @@ struct medium;
 
 struct CACHE_ALIGNED bin {
     struct block *head; /* owner only, all of this struct */
-    int32_t count;
-    int32_t limit;
-    uint32_t magic; /* off * magic - bias < magic, in 32 bits, when off is a multiple of size behind the first block */
+    int32_t room;       /* limit less the length of the list; below 0 it is over the limit */
+    uint32_t magic;     /* off * magic - bias < magic, in 32 bits, when off is a multiple of size from the first block */
     uint32_t bias;
-    uintptr_t fresh_begin; /* the slab being carved: what no block has been cut from yet */
-    uint32_t fresh_bytes;
+    uint32_t fresh_bytes; /* the slab being carved: what no block has been cut from yet */
+    uintptr_t fresh_begin;
+    int32_t limit;
     uint32_t size;
     struct slab *partial; /* slabs with a list of their own */
     struct slab *carve;
     uint32_t learned_ms; /* when the limit last grew */
 };
+
+INLINE int32_t bin_count(const struct bin *bin)
+{
+    return bin->limit - bin->room;
+}
 
 #define OUTBOX_SLOTS 4u
 #define OUTBOX_BLOCKS 32u
@@ -87,11 +92,15 @@ struct outbox_slot {
 enum heap_state { HEAP_IDLE, HEAP_OWNED, HEAP_BUSY };
 
 struct CACHE_ALIGNED heap {
+    /* the fast path's: what a thread needs beside the bin itself is in one cache line */
     uint32_t tag;
     uint32_t number;
     uintptr_t secret;
-    uint8_t class_of[SMALL_LARGEST / BLOCK_ALIGN + 1]; /* by (size + 15) / 16 */
+    uintptr_t window_begin; /* as map_window has it; all 0 in a heap that nothing matches */
+    uintptr_t window_granules;
+    _Atomic uint32_t *window_tags;
     struct bin bins[SMALL_CLASSES + 1]; /* the last one is always empty, see heap_set_fill */
+    uint8_t class_of[SMALL_LARGEST / BLOCK_ALIGN + 1]; /* by (size + 15) / 16 */
 
     /* owner only */
     bool filling;               /* see heap_set_fill */
@@ -157,7 +166,7 @@ INLINE void *heap_malloc(size_t bytes)
         return heap_refill_malloc(h, bytes, b);
     }
     bin->head = (struct block *)link;
-    bin->count--;
+    bin->room++;
     store_relaxed(&b->sum, 0);
     signal_fence();
     store_relaxed(&heap_current, h);
@@ -167,14 +176,13 @@ INLINE void *heap_malloc(size_t bytes)
 INLINE void heap_free(void *p)
 {
     struct heap *h = load_relaxed(&heap_current);
-    size_t window = load_acquire(&map_window.n_granules);
     uintptr_t at = (uintptr_t)p;
-    uintptr_t granule = (at - load_relaxed(&map_window.begin)) >> GRANULE_SHIFT;
-    if (UNLIKELY(granule >= window)) {
+    uintptr_t granule = (at - h->window_begin) >> GRANULE_SHIFT;
+    if (UNLIKELY(granule >= h->window_granules)) {
         heap_free_slow(p);
         return;
     }
-    uint32_t x = load_relaxed(&load_relaxed(&map_window.tags)[granule]) ^ h->tag;
+    uint32_t x = load_relaxed(&h->window_tags[granule]) ^ h->tag;
     if (UNLIKELY(x >= SMALL_CLASSES)) {
         heap_free_slow(p);
         return;
@@ -195,7 +203,7 @@ INLINE void heap_free(void *p)
     store_relaxed(&b->link, head);
     store_relaxed(&b->sum, head ^ key);
     bin->head = b;
-    if (UNLIKELY(++bin->count > bin->limit)) {
+    if (UNLIKELY(--bin->room < 0)) {
         heap_sort_bin(h, bin);
         return;
     }

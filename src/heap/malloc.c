@@ -34,7 +34,7 @@ static struct block *bin_pop(struct bin *bin)
         fault_of_free_block(b);
     }
     bin->head = (struct block *)load_relaxed(&b->link);
-    bin->count--;
+    bin->room++;
     store_relaxed(&b->sum, 0);
     return b;
 }
@@ -163,8 +163,8 @@ static void give_small(struct heap *h, const struct place *place)
     }
     struct bin *bin = &h->bins[slab->class];
     bin_push(h, bin, b);
-    if (bin->count > bin->limit) {
-        bin_sort(h, bin, bin->count - bin->limit);
+    if (bin->room < 0) {
+        bin_sort(h, bin, -bin->room);
     }
 }
 

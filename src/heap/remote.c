@@ -157,7 +157,7 @@ bool inbox_collect(struct heap *h, bool into_bins)
     while (b != NULL) {
         struct block *next = sent_next(b);
         struct bin *bin = &h->bins[map_tag_code(map_tag(b)) & ~CLASS_SPARSE];
-        if (into_bins && bin->count < bin->limit) {
+        if (into_bins && bin->room > 0) {
             bin_push(h, bin, b);
         } else {
             slab_put(h, b, now);

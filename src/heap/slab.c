@@ -51,7 +51,7 @@ void bin_push(struct heap *h, struct bin *bin, struct block *b)
 {
     block_link(h, b, bin->head);
     bin->head = b;
-    bin->count++;
+    bin->room--;
 }
 
 static void partial_link(struct bin *bin, struct slab *slab)
@@ -95,6 +95,7 @@ void bin_init(struct heap *h, unsigned c)
     bin->magic = UINT32_MAX / bin->size + 1;
     bin->bias = (uint32_t)(GRANULE_BYTES % size) * bin->magic;
     bin->limit = first_limit(size);
+    bin->room = bin->limit;
     h->limit_bytes += (size_t)bin->limit * size;
 }
 
@@ -103,6 +104,7 @@ static void learn(struct heap *h, struct bin *bin, uint32_t now_ms)
     size_t more = (size_t)bin->limit * bin->size;
     if (h->limit_bytes + more <= (size_t)option(OPT_bin_bytes)) {
         h->limit_bytes += more;
+        bin->room += bin->limit;
         bin->limit *= 2;
         bin->learned_ms = now_ms;
     }
@@ -116,8 +118,9 @@ void bin_unlearn(struct heap *h, uint32_t now_ms)
         if (bin->limit > first && now_ms - bin->learned_ms > UNLEARN_MS) {
             int32_t limit = bin->limit / 2 > first ? bin->limit / 2 : first;
             h->limit_bytes -= (size_t)(bin->limit - limit) * bin->size;
+            bin->room -= bin->limit - limit;
             bin->limit = limit;
-            bin_sort(h, bin, bin->count - limit);
+            bin_sort(h, bin, -bin->room);
         }
     }
 }
@@ -191,7 +194,7 @@ static void chain_blocks(struct heap *h, struct bin *bin, char *first, size_t n)
         next = b;
     }
     bin->head = next;
-    bin->count += (int32_t)n;
+    bin->room -= (int32_t)n;
 }
 
 /* 1 Refill: cuts new blocks, at first a page of them, later as many as have been cut already. */
@@ -346,7 +349,7 @@ static void take_list(struct heap *h, struct bin *bin, struct slab *slab)
     ASSERT(last_head == NULL);
     (void)last_head;
     bin->head = slab->list;
-    bin->count = slab->n_free;
+    bin->room = bin->limit - slab->n_free;
     slab->list = NULL;
     slab->n_free = 0;
     if (slab->n_bare == 0) {
@@ -384,7 +387,7 @@ void bin_sort(struct heap *h, struct bin *bin, int32_t n)
     for (; n > 0 && bin->head != NULL; n--) {
         struct block *b = bin->head;
         bin->head = block_next(b);
-        bin->count--;
+        bin->room++;
         slab_put(h, b, now);
     }
 }
@@ -401,7 +404,7 @@ void slabs_flush(struct heap *h)
 {
     for (unsigned c = 0; c < SMALL_CLASSES; c++) {
         struct bin *bin = &h->bins[c];
-        bin_sort(h, bin, bin->count);
+        bin_sort(h, bin, bin_count(bin));
         if (bin->carve != NULL && all_back(bin->carve)) {
             slab_release(h, bin->carve);
         }
@@ -453,7 +456,7 @@ void slabs_rebuild(struct heap *h)
     for (unsigned c = 0; c < SMALL_CLASSES; c++) {
         struct bin *bin = &h->bins[c];
         bin->head = NULL;
-        bin->count = 0;
+        bin->room = bin->limit;
         bin->partial = NULL;
         bin->carve = NULL;
         bin->fresh_bytes = 0;

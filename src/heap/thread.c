@@ -105,6 +105,9 @@ size_t heap_idle_count(void)
 static void fast_path_on(struct heap *h)
 {
     h->tag = map_make_tag(h->number, 0);
+    h->window_granules = load_acquire(&map_window.n_granules);
+    h->window_begin = load_relaxed(&map_window.begin);
+    h->window_tags = load_relaxed(&map_window.tags);
     for (size_t n = 0; n < sizeof h->class_of; n++) {
         h->class_of[n] = (uint8_t)class_of(n * BLOCK_ALIGN);
     }
@@ -154,6 +157,9 @@ static void heap_init(struct heap *h, uint32_t i)
 static struct heap *heap_make(void)
 {
     config_init();
+    if (!span_prepare()) {
+        return NULL;
+    }
     uint32_t i = load_relaxed(&heaps.n_heaps);
     do {
         if (i >= TABLE_PAGES * PAGE_HEAPS) {

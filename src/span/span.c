@@ -289,6 +289,19 @@ static struct span *cut_new(size_t n, size_t align_granules)
     return span;
 }
 
+bool span_prepare(void)
+{
+    if (area_list() != NULL) {
+        return true;
+    }
+    struct area *area = area_new(GRANULE_BYTES);
+    if (area == NULL) {
+        return false;
+    }
+    area_publish(area);
+    return true;
+}
+
 static struct span *take_free(size_t n, size_t align_granules)
 {
     if (!store_lock()) {

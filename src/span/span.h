@@ -54,6 +54,9 @@ INLINE size_t span_bytes(const struct span *span)
     return (size_t)span->n_granules << GRANULE_SHIFT;
 }
 
+/* Makes sure that there is an area, and so the map's window. False when the OS refuses. */
+NODISCARD bool span_prepare(void);
+
 /* A span of n granules, aligned to align_granules (a power of two) of them; its descriptor is filled, tags are the
  * caller's to set. NULL when the OS refuses. */
 NODISCARD struct span *span_take(size_t n_granules, size_t align_granules);
