@@ -76,6 +76,11 @@ bool grow_segment(struct pool *pool, unsigned n_units)
     return true;
 }
 
+void pool_enable_growth(struct pool *pool)
+{
+    or_relaxed(&pool->flags, POOL_GROWS); /* relaxed: nothing was prepared for it */
+}
+
 /* ---- mappings ----------------------------------------------------------------------------------------------- */
 
 static void mapping_tag(struct pool *pool, char *base, size_t n_granules)

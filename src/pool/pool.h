@@ -31,6 +31,9 @@ extern struct pool pool_of_heap;
 /* The public one: a static area, and no system call until the program lets it grow. */
 extern struct pool pool_public;
 
+/* From now on the pool grows by mapping. */
+void pool_enable_growth(struct pool *pool);
+
 /* A block of at least bytes at a multiple of align (a power of two; at least 16 is given). NULL when refused. Never
  * fails for want of anything but memory; a pool that grows gives any size. */
 void *pool_malloc(struct pool *pool, size_t bytes, size_t align) __attribute__((warn_unused_result));

@@ -56,7 +56,7 @@ int allot_pool_owns(const void *address)
 
 void allot_pool_enable_mmap(void)
 {
-    or_relaxed(&pool_public.flags, POOL_GROWS); /* relaxed: nothing was prepared for it */
+    pool_enable_growth(&pool_public);
 }
 
 int allot_pool_mmap_enabled(void)
