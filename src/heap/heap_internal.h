@@ -68,6 +68,7 @@ struct place {
     char *block;       /* the block that covers the address; NULL when none does */
     size_t bytes;      /* its usable size */
     size_t offset;     /* of the address */
+    bool unmapped;     /* PLACE_GONE: the block had a mapping of its own, and the address may be another's now */
     unsigned index;    /* PLACE_SMALL: counted from the first block; PLACE_MEDIUM: its bit */
 };
 

@@ -40,7 +40,7 @@ void heap_query(const void *p, struct heap_answer *answer)
     }
     bool has_owner = place.kind == PLACE_SMALL || place.kind == PLACE_MEDIUM;
     answer->exact = !has_owner || is_quiet(((struct slab *)place.span)->owner);
-    if (place.block != NULL && place.offset < place.bytes) {
+    if (place.block != NULL && place.offset < place.bytes && !place.unmapped) {
         answer->base = place.block;
         answer->bytes = place.bytes;
         answer->live = state_is_live(&place);

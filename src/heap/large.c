@@ -55,7 +55,8 @@ void large_free(struct large *large)
     }
     large->ghost_bytes = large->bytes;
     if (span->own) {
-        map_set(span->begin, span->n_granules, 0);
+        /* The first granule's tag stays: it can name a second free. Nothing else is ours any more. */
+        map_set(span->begin + GRANULE_BYTES, span->n_granules - 1, 0);
         span_unmap(span);
         return;
     }

@@ -75,7 +75,8 @@ static void *take(struct heap *h, const struct request *request, bool *zero)
             return medium_malloc(h, c, zero);
         }
     }
-    return large_malloc(size_max(request->bytes, 1), request->room_bytes, align, zero);
+    size_t bytes = size_max(request->bytes, 1);
+    return large_malloc(bytes, size_max(request->room_bytes, bytes), align, zero);
 }
 
 static void *allocate(const struct request *request, bool *zero)
@@ -144,11 +145,14 @@ void *heap_aligned(size_t align, size_t bytes)
 
 size_t heap_malloc_batch(size_t bytes, void **out, size_t n)
 {
-    size_t i = 0;
-    while (i < n && (out[i] = heap_malloc(bytes)) != NULL) {
-        i++;
+    for (size_t i = 0; i < n; i++) {
+        void *p = heap_malloc(bytes);
+        if (p == NULL) {
+            return i;
+        }
+        out[i] = p;
     }
-    return i;
+    return n;
 }
 
 /* ---- giving back -------------------------------------------------------------------------------------------- */

@@ -60,6 +60,7 @@ static void place_in_free(struct place *place, const void *p)
     if (large != NULL && large->ghost_bytes != 0 && p == granule_begin(p)) {
         place->block = granule_begin(p);
         place->bytes = large->ghost_bytes;
+        place->unmapped = large->span.own;
     }
 }
 

@@ -281,9 +281,11 @@ static unsigned pages_in_use(const struct heap *h, struct slab *slab)
     return used;
 }
 
-/* Takes the blocks that begin on these pages out of the list. */
-static void drop_pages(struct heap *h, struct slab *slab, unsigned pages)
+/* Takes the blocks that begin on these pages out of the list. The pages where that was so are bare now; one that lies
+ * within a block has nothing to tell. */
+static unsigned drop_pages(struct heap *h, struct slab *slab, unsigned pages)
 {
+    unsigned bare = 0;
     struct block *kept = NULL;
     struct block *b = slab->list;
     slab->list = NULL;
@@ -292,6 +294,7 @@ static void drop_pages(struct heap *h, struct slab *slab, unsigned pages)
         if ((pages >> page_of(slab, b) & 1) != 0) {
             slab->n_free--;
             slab->n_bare++;
+            bare |= 1u << page_of(slab, b);
         } else {
             block_link(h, b, kept);
             kept = b;
@@ -299,6 +302,7 @@ static void drop_pages(struct heap *h, struct slab *slab, unsigned pages)
         b = next;
     }
     slab->list = kept;
+    return bare;
 }
 
 static size_t slab_purge(struct heap *h, struct slab *slab)
@@ -306,15 +310,11 @@ static size_t slab_purge(struct heap *h, struct slab *slab)
     unsigned all = (unsigned)((1ull << pages_a_slab()) - 1);
     unsigned bare = load_relaxed(&slab->bare_pages);
     unsigned pages = all & ~pages_in_use(h, slab) & ~bare;
-    if (slab == h->bins[slab->class].carve) {
-        /* What is being carved stays: the border between cut and uncut blocks runs through it. */
+    /* What is being carved stays: the border between cut and uncut blocks runs through it. */
+    if (pages == 0 || slab == h->bins[slab->class].carve) {
         return 0;
     }
-    if (pages == 0) {
-        return 0;
-    }
-    drop_pages(h, slab, pages);
-    store_relaxed(&slab->bare_pages, (uint16_t)(bare | pages));
+    store_relaxed(&slab->bare_pages, (uint16_t)(bare | drop_pages(h, slab, pages)));
     map_set(slab->span.begin, 1, slab_tag(slab));
     size_t page = os_page_bytes();
     for (unsigned i = 0; i < pages_a_slab(); i++) {
@@ -345,9 +345,7 @@ static void take_list(struct heap *h, struct bin *bin, struct slab *slab)
     if (slab->list == NULL) {
         page_carve(h, slab);
     }
-    struct block *last_head = bin->head;
-    ASSERT(last_head == NULL);
-    (void)last_head;
+    ASSERT(bin->head == NULL);
     bin->head = slab->list;
     bin->room = bin->limit - slab->n_free;
     slab->list = NULL;

@@ -70,6 +70,9 @@ static struct books *books_new(size_t bytes)
 
 void *map_books(size_t bytes)
 {
+    if (bytes > PTRDIFF_MAX) {
+        return NULL; /* what follows would wrap */
+    }
     bytes = round_up(bytes, CACHE_LINE);
     struct books *newest = load_acquire(&map.books); /* O3 pairs with the release below */
     void *p = newest == NULL ? NULL : books_cut(newest, bytes);
@@ -180,7 +183,7 @@ bool map_init(const void *near)
     /* The kernel places mappings downwards from the first ones, so most of the window lies below. */
     uintptr_t end = round_up((uintptr_t)near, GIB) + bytes / WINDOW_ABOVE_SHARE;
     uintptr_t begin = 0;
-    cas_relaxed(&map_window.begin, &begin, end > bytes ? end - bytes : GIB);
+    cas_relaxed(&map_window.begin, &begin, end > bytes ? end - bytes : CHUNK_BYTES);
     store_relaxed(&map_window.tags, (_Atomic uint32_t *)(void *)tags);
     store_relaxed(&map_window.chunks, (_Atomic(char *) *)(void *)(tags + window_tag_bytes(bytes)));
     /* O2 release: pairs with the acquire in map_tag. */
