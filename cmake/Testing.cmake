@@ -23,7 +23,8 @@ find_package(Threads REQUIRED)
 # Tests call malloc to see what it does: no call may be optimised away, and misuse is what they are for.
 add_library(allot_test_flags INTERFACE)
 target_compile_options(allot_test_flags INTERFACE
-  -fno-builtin "$<$<C_COMPILER_ID:GNU>:-Wno-use-after-free;-Wno-free-nonheap-object>")
+  -fno-builtin "$<$<C_COMPILER_ID:GNU>:-Wno-use-after-free;-Wno-free-nonheap-object>"
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-fsized-deallocation>)
 
 add_library(allot_with_nothing INTERFACE)
 target_include_directories(allot_with_nothing INTERFACE ${PROJECT_SOURCE_DIR}/include)

@@ -27,16 +27,16 @@ static unsigned take(struct input *in)
     return in->at < in->end ? *in->at++ : 0;
 }
 
-/* Mostly small, sometimes up to 4 MiB. */
+/* Mostly small, sometimes up to 1 MiB. */
 static size_t take_size(struct input *in)
 {
     unsigned kind = take(in);
     size_t n = take(in) | (size_t)take(in) << 8;
     if (kind < 160)
         return n % 1100;
-    if (kind < 240)
+    if (kind < 245)
         return n;
-    return n << 6;
+    return n << 4;
 }
 
 static void check(const struct slot *slot)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* replay.c - runs a fuzz target without libFuzzer: on every file of a folder, then on 2000 inputs of a fixed seed.
+/* replay.c - runs a fuzz target without libFuzzer: on every file of a folder, then on 300 inputs of a fixed seed.
  *
  *     fuzz.<name> <folder or file>...
  */
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { N_RANDOM = 2000, MOST_BYTES_OF_INPUT = 4096 };
+enum { N_RANDOM = 300, MOST_BYTES_OF_INPUT = 4096 };
 
 static uint8_t input[MOST_BYTES_OF_INPUT];
 
