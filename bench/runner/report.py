@@ -91,7 +91,7 @@ class Table:
 def tables(record):
     """The whole report of one record, as text."""
     lines = list(Table(record, "ns").lines("TIME of an operation: median, ratio to the best peer of the case, spread"))
-    lines += ["", *Table(record, "cpu_ns").lines("CPU TIME of an operation in all threads, where the above is wall time")]
+    lines += ["", *Table(record, "cpu_ns").lines("CPU TIME of an operation, where the above is wall time")]
     lines += ["", *Table(record, "peak_kib").lines("PEAK RSS of the process")]
     others = {k for _, _, k in collect(record) if k.endswith("_kib") and k != "peak_kib"}
     for key in sorted(others):
