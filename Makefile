@@ -40,7 +40,7 @@ fuzz: ## search for breaking inputs, seconds=60 for each target
 	@scripts/setup build test fuzz && scripts/build fuzz && scripts/fuzz $(seconds)
 
 world: ## real programs on allot, the long ones too
-	@scripts/setup build test world && scripts/build release && ctest --test-dir build/release -L '^world$$' --output-on-failure
+	@scripts/setup build test world && scripts/build release && ctest --test-dir build/release -L '^(world|programs)$$' --output-on-failure
 
 bench: ## measure against other allocators; writes a file below bench/results
 	@scripts/setup build bench && scripts/build release && bench/run build/release

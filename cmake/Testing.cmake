@@ -7,7 +7,8 @@
 #   core     liballot_core.so, so public names only
 #   names    liballot.so: the program's malloc is allot's. No such tests in builds with a sanitizer
 #   nothing  the program's own malloc
-# cmocka can be used by all. Label slow: left out of make test; see make stress. Label world: real programs.
+# cmocka can be used by all. Labels that leave a test out of make test: slow (make stress) and world
+# (make world). Those labelled programs run in the release build only.
 include(CMakeParseArguments)
 
 find_package(PkgConfig)
