@@ -91,20 +91,32 @@ static int walk_place(struct walk *walk, struct place place)
     return place.kind == PLACE_LARGE ? walk_large(walk, (struct large *)place.span) : 0;
 }
 
-static size_t granules_of(const struct place *place)
+static bool is_whole(const struct place *place)
 {
-    bool is_whole = place->kind == PLACE_MEDIUM || place->kind == PLACE_LARGE;
-    return is_whole && place->span->n_granules > 0 ? place->span->n_granules : 1;
+    return (place->kind == PLACE_MEDIUM || place->kind == PLACE_LARGE) && place->span->n_granules > 0;
+}
+
+/* How many granules, from at on, place's span has. */
+static size_t granules_of(const struct place *place, const char *at)
+{
+    return is_whole(place) ? place->span->n_granules - (ptr_diff(at, place->span->begin) >> GRANULE_SHIFT) : 1;
+}
+
+/* A span may have begun in the area before: areas that lie side by side share free memory. */
+static bool begins_at(const struct place *place, const char *at)
+{
+    return !is_whole(place) || place->span->begin == at;
 }
 
 static int walk_area(void *begin, size_t n, void *context)
 {
     size_t step;
     for (size_t i = 0; i < n; i += step) {
-        struct place place = place_find((char *)begin + (i << GRANULE_SHIFT));
-        step = granules_of(&place);
+        char *at = (char *)begin + (i << GRANULE_SHIFT);
+        struct place place = place_find(at);
+        step = granules_of(&place, at);
         place.offset = 0;
-        int result = walk_place(context, place);
+        int result = begins_at(&place, at) ? walk_place(context, place) : 0;
         if (result != 0) {
             return result;
         }
@@ -192,7 +204,10 @@ static int sum_area(void *begin, size_t n, void *context)
     for (size_t i = 0; i < n; i += step) {
         char *at = (char *)begin + (i << GRANULE_SHIFT);
         struct place place = place_find(at);
-        step = size_min(granules_of(&place), n - i);
+        step = granules_of(&place, at);
+        if (!begins_at(&place, at)) {
+            continue;
+        }
         place.offset = 0;
         sums->slab_live_bytes = 0;
         walk_place(&walk, place);

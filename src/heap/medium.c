@@ -299,12 +299,14 @@ static int rebuild_granules(void *begin, size_t n, void *context)
             continue;
         }
         struct medium *m = map_descriptor(granule);
+        if (m->span.back != 0) {
+            continue; /* not the slab's first granule */
+        }
         m->in_partial = 0;
         if (load_relaxed(&m->free) != 0) {
             list_add(h, m);
             h->medium_dirty_bytes += dirty_bytes(m);
         }
-        i += m->span.n_granules - 1;
     }
     return 0;
 }

@@ -6,9 +6,10 @@
  * St11align_val_t, RKSt9nothrow_t.
  *
  * When memory is refused:  the new handler is called and the call tried again, as long as there is one; then
- * std::bad_alloc is thrown, or NULL returned where nothrow says so. Both functions are looked for at that moment, so
- * libstdc++ may come by dlopen. A fully static program has allot::override, which links them in. With no way to throw,
- * a line says so and the process aborts.
+ * std::bad_alloc is thrown. Both functions are looked for at that moment, so libstdc++ may come by dlopen. A fully
+ * static program has allot::override, which links them in. With no way to throw, a line says so and the process aborts.
+ * Nothrow forms pass on to libstdc++'s own, which calls the throwing form here and turns any exception into NULL: that
+ * takes a catch, and so C++.
  */
 #include "malloc/malloc_internal.h"
 
@@ -22,19 +23,44 @@ typedef void (*void_function)(void);
 typedef void_function (*get_handler)(void);
 
 /* Defined by override.cc in static C++ programs. */
-__attribute__((weak, visibility("default"))) void_function allot_override_new_handler(void);
-__attribute__((weak, visibility("default"))) void allot_override_throw(void);
+#define OVERRIDE __attribute__((weak, visibility("default")))
+OVERRIDE void_function allot_override_new_handler(void);
+OVERRIDE void allot_override_throw(void);
+OVERRIDE void *allot_override_nothrow(size_t bytes, size_t align);
 /* Weak: a static program without it does without. */
 __attribute__((weak)) void *dlsym(void *handle, const char *name);
+__attribute__((weak)) void *dlopen(const char *path, int mode);
 
-static void_function find(const char *name)
+/* The way POSIX gives to make a function of dlsym's result. */
+union symbol {
+    void *object;
+    void_function function;
+    get_handler get_handler;
+    void *(*new_nothrow)(size_t bytes, const void *nothrow);
+    void *(*new_aligned_nothrow)(size_t bytes, size_t align, const void *nothrow);
+};
+
+/* A plugin may have brought its C++ library along where others don't see it. */
+static void *loaded_cxx_library(void)
 {
-    /* The way POSIX gives to make a function of dlsym's result. */
-    union {
-        void *object;
-        void_function function;
-    } found = {.object = dlsym == NULL ? NULL : dlsym(RTLD_DEFAULT, name)};
-    return found.function;
+    static const char *const names[] = {"libstdc++.so.6", "libc++abi.so.1"};
+    for (size_t i = 0; dlopen != NULL && i < sizeof names / sizeof names[0]; i++) {
+        void *library = dlopen(names[i], RTLD_NOLOAD | RTLD_NOW);
+        if (library != NULL) {
+            return library;
+        }
+    }
+    return NULL;
+}
+
+static union symbol find(void *where, const char *name)
+{
+    union symbol symbol = {.object = dlsym == NULL ? NULL : dlsym(where, name)};
+    void *library = symbol.object == NULL ? loaded_cxx_library() : NULL;
+    if (library != NULL) {
+        symbol.object = dlsym(library, name);
+    }
+    return symbol;
 }
 
 static void_function new_handler(void)
@@ -42,7 +68,7 @@ static void_function new_handler(void)
     if (allot_override_new_handler != NULL) {
         return allot_override_new_handler();
     }
-    get_handler get = (get_handler)find("_ZSt15get_new_handlerv");
+    get_handler get = find(RTLD_DEFAULT, "_ZSt15get_new_handlerv").get_handler;
     return get == NULL ? NULL : get();
 }
 
@@ -51,7 +77,7 @@ NORETURN static void throw_bad_alloc(size_t bytes)
     if (allot_override_throw != NULL) {
         allot_override_throw();
     }
-    void_function throw = find("_ZSt17__throw_bad_allocv");
+    void_function throw = find(RTLD_DEFAULT, "_ZSt17__throw_bad_allocv").function;
     if (throw != NULL) {
         throw();
     }
@@ -64,59 +90,62 @@ NORETURN static void throw_bad_alloc(size_t bytes)
     os_abort();
 }
 
-COLD static void *new_again(size_t bytes, size_t align, bool nothrow)
+COLD static void *new_again(size_t bytes, size_t align)
 {
-    for (;;) {
-        void_function handler = new_handler();
-        if (handler == NULL) {
-            break;
-        }
+    for (void_function handler; (handler = new_handler()) != NULL;) {
         handler();
         void *p = heap_aligned(align, bytes);
         if (p != NULL) {
             return p;
         }
     }
-    if (!nothrow) {
-        throw_bad_alloc(bytes);
+    throw_bad_alloc(bytes);
+}
+
+COLD static void *nothrow_again(const char *name, size_t bytes, const void *nothrow)
+{
+    if (allot_override_nothrow != NULL) {
+        return allot_override_nothrow(bytes, BLOCK_ALIGN);
     }
-    return NULL;
+    union symbol next = find(RTLD_NEXT, name);
+    return next.object == NULL ? NULL : next.new_nothrow(bytes, nothrow);
 }
 
-INLINE void *new_plain(size_t bytes, bool nothrow)
+COLD static void *nothrow_again_aligned(const char *name, size_t bytes, size_t align, const void *nothrow)
 {
-    void *p = heap_malloc(bytes);
-    return LIKELY(p != NULL) ? p : new_again(bytes, BLOCK_ALIGN, nothrow);
-}
-
-INLINE void *new_aligned(size_t bytes, size_t align, bool nothrow)
-{
-    void *p = heap_aligned(align, bytes);
-    return LIKELY(p != NULL) ? p : new_again(bytes, align, nothrow);
+    if (allot_override_nothrow != NULL) {
+        return allot_override_nothrow(bytes, align);
+    }
+    union symbol next = find(RTLD_NEXT, name);
+    return next.object == NULL ? NULL : next.new_aligned_nothrow(bytes, align, nothrow);
 }
 
 #define NEW(name)                                                                                                      \
     EXPORT void *name##m(size_t bytes);                                                                                \
     void *name##m(size_t bytes)                                                                                        \
     {                                                                                                                  \
-        return new_plain(bytes, /* nothrow */ false);                                                                  \
+        void *p = heap_malloc(bytes);                                                                                  \
+        return LIKELY(p != NULL) ? p : new_again(bytes, BLOCK_ALIGN);                                                  \
     }                                                                                                                  \
     EXPORT void *name##mRKSt9nothrow_t(size_t bytes, const void *nothrow);                                             \
     void *name##mRKSt9nothrow_t(size_t bytes, const void *nothrow)                                                     \
     {                                                                                                                  \
-        (void)nothrow;                                                                                                 \
-        return new_plain(bytes, /* nothrow */ true);                                                                   \
+        void *p = heap_malloc(bytes);                                                                                  \
+        return LIKELY(p != NULL) ? p : nothrow_again(#name "mRKSt9nothrow_t", bytes, nothrow);                         \
     }                                                                                                                  \
     EXPORT void *name##mSt11align_val_t(size_t bytes, size_t align);                                                   \
     void *name##mSt11align_val_t(size_t bytes, size_t align)                                                           \
     {                                                                                                                  \
-        return new_aligned(bytes, align, /* nothrow */ false);                                                         \
+        void *p = heap_aligned(align, bytes);                                                                          \
+        return LIKELY(p != NULL) ? p : new_again(bytes, align);                                                        \
     }                                                                                                                  \
     EXPORT void *name##mSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t align, const void *nothrow);                \
     void *name##mSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t align, const void *nothrow)                        \
     {                                                                                                                  \
-        (void)nothrow;                                                                                                 \
-        return new_aligned(bytes, align, /* nothrow */ true);                                                          \
+        void *p = heap_aligned(align, bytes);                                                                          \
+        return LIKELY(p != NULL)                                                                                       \
+                   ? p                                                                                                 \
+                   : nothrow_again_aligned(#name "mSt11align_val_tRKSt9nothrow_t", bytes, align, nothrow);             \
     }
 
 NEW(_Znw)

@@ -159,7 +159,9 @@ static bool claim_in_segments(struct pool *pool, unsigned begin, unsigned end, u
         unsigned n_granules = load_relaxed(&spot.segment->n_granules); /* written before the segment was published */
         for (unsigned granule = 0; granule < n_granules; granule++) {
             if (claim_in_granule(pool, &spot, granule, n)) {
-                store_relaxed(&pool->open_hint, i); /* relaxed: a hint, and units_claim looks below it too */
+                if (load_relaxed(&pool->open_hint) != i) {
+                    store_relaxed(&pool->open_hint, i); /* relaxed: a hint, and units_claim looks below it too */
+                }
                 *out = spot;
                 return true;
             }

@@ -93,6 +93,8 @@ static void too_much_is_refused(void **state)
 {
     (void)state;
     assert_null(map_books(PTRDIFF_MAX - 4 * KIB));
+    assert_null(map_books(SIZE_MAX - 10));
+    assert_null(map_books(SIZE_MAX - 200));
     assert_null(map_books(SIZE_MAX / 4));
     assert_non_null(map_books(64));
 }

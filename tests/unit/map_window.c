@@ -75,6 +75,7 @@ static void use_low(void *near)
     EXPECT(map_init((void *)low));
     EXPECT(load_relaxed(&map_window.begin) + window_bytes() > load_relaxed(&map_window.begin)); /* no wrap */
     check_range(low, 100);
+    EXPECT(low - load_relaxed(&map_window.begin) < window_bytes() || low < CHUNK_BYTES);
     check_range(load_relaxed(&map_window.begin), 1);
 }
 
