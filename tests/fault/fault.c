@@ -46,7 +46,7 @@ void expect_no_block(const char *name, const void *address, const char *place)
 
 void expect_address(const char *name, const void *address)
 {
-    announce("^allot: %s of 0x%jx: (no block, [a-z ,'-]+|offset [0-9]+ in the [0-9]+-byte block at 0x[0-9a-f]+ "
+    announce("^allot: %s of 0x%jx: (no block, [^()]+|offset [0-9]+ in the [0-9]+-byte block at 0x[0-9a-f]+ "
              "\\([a-z ]+\\)), thread %ld\n$",
              name, (uintmax_t)(uintptr_t)address, thread_id());
 }

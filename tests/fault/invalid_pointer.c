@@ -80,7 +80,7 @@ static void outside(const struct taker *taker, bool fault, void *pointer, const 
     }
 }
 
-static const char anywhere[] = "[a-z ,'-]+";
+static const char anywhere[] = "[^()\n]+";
 
 static void stack(const struct taker *taker, bool fault)
 {
@@ -101,17 +101,17 @@ static void stack_of_a_thread(const struct taker *taker, bool fault)
 
 static void global(const struct taker *taker, bool fault)
 {
-    outside(taker, fault, &global_variable, anywhere);
+    outside(taker, fault, &global_variable, "in the data of [^ ]+");
 }
 
 static void code(const struct taker *taker, bool fault)
 {
-    outside(taker, fault, (void *)(uintptr_t)by_free, anywhere);
+    outside(taker, fault, (void *)(uintptr_t)by_free, "in the code of [^ ]+");
 }
 
 static void string(const struct taker *taker, bool fault)
 {
-    outside(taker, fault, (void *)(uintptr_t) "sixteen characters", anywhere);
+    outside(taker, fault, (void *)(uintptr_t) "sixteen characters", "in the data of [^ ]+");
 }
 
 static void foreign_mapping(const struct taker *taker, bool fault)
@@ -289,9 +289,10 @@ static void tail_of_a_slab(const struct taker *taker, bool fault)
 
 #define POINTERS(X)                                                                                                    \
     X(stack)                                                                                                           \
-    X(stack_of_a_thread) X(global) X(code) X(string) X(foreign_mapping) X(unmapped) X(one) X(sixteen) X(non_canonical) \
-        X(letters) X(kernel) X(minus_one) X(minus_sixteen) X(bit_40) X(bit_47) X(bit_63) X(interior_small)             \
-            X(interior_misaligned) X(interior_last_byte) X(interior_8192) X(interior_medium) X(interior_large)         \
+    X(stack_of_a_thread)                                                                                               \
+    X(global) X(code) X(string) X(foreign_mapping) X(unmapped) X(one) X(sixteen) X(non_canonical) X(letters) X(kernel) \
+        X(minus_one) X(minus_sixteen) X(bit_40) X(bit_47) X(bit_63) X(interior_small) X(interior_misaligned)           \
+            X(interior_last_byte) X(interior_8192) X(interior_medium) X(interior_large)                                \
                 X(interior_large_in_first_granule) X(interior_mapped) X(interior_mapped_last_byte) X(never_handed_out) \
                     X(tail_of_a_slab)
 
