@@ -215,7 +215,7 @@ static void main_thread_ends_first(void)
 static const char small_program[] =
     "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n"
     "int main(int argc, char **argv)\n{\n"
-    "    for (int i = 1; i < 40; i++) { char *p = malloc(i * 20); memset(p, 1, i * 20);\n"
+    "    for (int i = 1; i < 40; i++) { char *p = malloc(i % 4 * 100 + 20); memset(p, 1, 20);\n"
     "        if (i % 2) { free(p); } }\n"
     "    if (argc > 1) { printf(\"ready\\n\"); fflush(stdout); pause(); }\n"
     "    char line[300]; long kib = 0, n; (void)argv;\n"
