@@ -42,31 +42,32 @@ def number(value, key):
 class Table:
     """One key over all cases: a row a case, a column an allocator, ratios to the best peer and to glibc."""
 
-    def __init__(self, record, key):
+    def __init__(self, record, key, pick):
         self.key = key
+        self.pick = pick
         self.names = list(record["allocators"])
         self.values = collect(record)
         self.cases = [c for c in record["cases"] if any((c, n, key) in self.values for n in self.names)]
         self.to_best = {name: [] for name in self.names}
         self.to_base = {name: [] for name in self.names}
 
-    def median(self, case, name):
+    def picked(self, case, name):
         values = self.values.get((case, name, self.key))
-        return statistics.median(values) if values else None
+        return self.pick(values) if values else None
 
     def best_peer(self, case):
-        peers = {n: self.median(case, n) for n in self.names if n != OURS}
+        peers = {n: self.picked(case, n) for n in self.names if n != OURS}
         peers = {n: v for n, v in peers.items() if v is not None}
         return min(peers, key=peers.get) if peers else None
 
     def cell(self, case, name, best):
-        mine = self.median(case, name)
+        mine = self.picked(case, name)
         if mine is None:
             return "failed"
         if self.key in WITHOUT_RATIO:
             values = self.values[case, name, self.key]
             return f"{mine:.0f} KiB ({min(values):.0f}..{max(values):.0f})"
-        base, least = self.median(case, BASE), self.median(case, best) if best else None
+        base, least = self.picked(case, BASE), self.picked(case, best) if best else None
         text = f"{number(mine, self.key)}"
         if least and mine > 0 and least > 0:
             self.to_best[name].append(mine / least)
@@ -88,14 +89,21 @@ class Table:
             yield f"{'x ' + what:15}" + "".join(f"{cell:>25}" for cell in cells) + "  geometric mean"
 
 
-def tables(record):
-    """The whole report of one record, as text."""
-    lines = list(Table(record, "ns").lines("TIME of an operation: median, ratio to the best peer of the case, spread"))
-    lines += ["", *Table(record, "cpu_ns").lines("CPU TIME of an operation, where the above is wall time")]
-    lines += ["", *Table(record, "peak_kib").lines("PEAK RSS of the process")]
-    others = {k for _, _, k in collect(record) if k.endswith("_kib") and k != "peak_kib"}
-    for key in sorted(others):
-        lines += ["", *Table(record, key).lines(f"RSS: {key.removesuffix('_kib')}")]
+def tables(record, by="median"):
+    """The whole report of one record, as text; by "median" of the rounds, or by "least"."""
+    pick = {"median": statistics.median, "least": min}[by]
+    titles = {
+        "ns": f"TIME of an operation: {by} of the rounds, ratio to the best peer of the case, spread",
+        "cpu_ns": "CPU TIME of an operation, where the above is wall time",
+        "peak_kib": "PEAK RSS of the process",
+    }
+    others = {k for _, _, k in collect(record) if k.endswith("_kib") and k not in titles}
+    titles.update({key: f"RSS: {key.removesuffix('_kib')}" for key in sorted(others)})
+    lines = []
+    for key, title in titles.items():
+        table = Table(record, key, pick)
+        if table.cases:
+            lines += [*table.lines(title), ""]
     failures = [r for r in record["runs"] if "failed" in r]
     lines += [f"FAILED {r['case']} on {r['allocator']}: {r['failed']}" for r in failures]
     return "\n".join(lines)
