@@ -87,32 +87,25 @@ static bool piece_equals(struct piece piece, const char *s)
     return piece_is(piece, (struct piece){s, strlen(s)});
 }
 
-/* Edits (a character more, less, or another, two neighbours swapped) that turn one into the other. Only the first
- * characters of a long piece count: what is that far off is no spelling mistake. */
+/* Edits (a character more, less, or another) that turn one into the other. Only the first characters of a long piece
+ * count: what is that far off is no spelling mistake. */
 static size_t distance(struct piece wrong, struct piece right)
 {
-    enum { most = 2 * LONGEST_NAME };
-    size_t edits[3][LONGEST_NAME + 1]; /* two letters of wrong ago, one ago, now */
-    size_t length = size_min(wrong.length, most);
+    size_t edits[2][LONGEST_NAME + 1]; /* to the beginnings of right: before and with the present letter of wrong */
+    size_t length = size_min(wrong.length, 2 * LONGEST_NAME);
     for (size_t j = 0; j <= right.length; j++) {
         edits[0][j] = j;
     }
     for (size_t i = 1; i <= length; i++) {
-        size_t *now = edits[i % 3];
-        const size_t *before = edits[(i + 2) % 3];
-        const size_t *two_before = edits[(i + 1) % 3];
+        const size_t *before = edits[(i - 1) % 2];
+        size_t *now = edits[i % 2];
         now[0] = i;
         for (size_t j = 1; j <= right.length; j++) {
             bool same = wrong.begin[i - 1] == right.begin[j - 1];
             now[j] = size_min(size_min(before[j], now[j - 1]) + 1, before[j - 1] + !same);
-            bool swapped =
-                i > 1 && j > 1 && wrong.begin[i - 1] == right.begin[j - 2] && wrong.begin[i - 2] == right.begin[j - 1];
-            if (swapped) {
-                now[j] = size_min(now[j], two_before[j - 2] + 1);
-            }
         }
     }
-    return edits[length % 3][right.length];
+    return edits[length % 2][right.length];
 }
 
 static enum option_id nearest_option(struct piece name)

@@ -41,8 +41,9 @@ static void check_values(void *options)
     EXPECT(option(OPT_purge_age) == 1000);
     EXPECT(option(OPT_source) == SOURCE_BRK);
     EXPECT(option(OPT_purge_cap) == 4 << 20);
-    setenv("ALLOT_OPTIONS", "purge_age=5,nonsense", 1);
+    setenv("ALLOT_OPTIONS", "purge_age=5,bin_limit=10,nonsense", 1);
     config_init();
+    EXPECT(option(OPT_bin_limit) == option_row(OPT_bin_limit)->initial);
     EXPECT(option(OPT_purge_age) == 1000); /* it is read once */
 }
 
@@ -56,10 +57,13 @@ static void options_are_read_once(void **state)
 static void check_changes(void *options)
 {
     setenv("ALLOT_OPTIONS", options, 1);
-    EXPECT(option_set(OPT_purge_age, 7)); /* before anybody has read the environment */
+    /* before anybody has read the environment, and to what it is already */
+    EXPECT(option_set(OPT_remote_batch, option_row(OPT_remote_batch)->initial));
+    EXPECT(option_set(OPT_purge_age, 7));
     config_init();
     EXPECT(option(OPT_purge_age) == 7);
     EXPECT(option(OPT_bin_limit) == 100);
+    EXPECT(option(OPT_remote_batch) == option_row(OPT_remote_batch)->initial);
     EXPECT(!option_set(OPT_purge_age, -1));
     EXPECT(!option_set(OPT_purge_age, 3600001));
     EXPECT(option(OPT_purge_age) == 7);
@@ -72,7 +76,7 @@ static void check_changes(void *options)
 static void the_program_has_the_last_word(void **state)
 {
     (void)state;
-    assert_string_equal(child_succeeds(check_changes, "purge_age=1000,bin_limit=100").said, "");
+    assert_string_equal(child_succeeds(check_changes, "purge_age=1000,bin_limit=100,remote_batch=3").said, "");
 }
 
 static void start_quietly(void *options)

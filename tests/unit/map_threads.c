@@ -12,6 +12,7 @@
 enum { THREADS = 6, CHUNKS = 20 };
 
 static pthread_barrier_t together;
+static int rounds_done;
 static struct {
     pthread_t thread;
     uint32_t number;
@@ -40,8 +41,13 @@ static void *work(void *context)
     pthread_barrier_wait(&together);
     EXPECT(map_init((void *)(NEAR + number * GIB)));
     uintptr_t begin = round_down(NEAR, CHUNK_BYTES);
-    add_and_tag(number, begin, workers[number].descriptors);
-    add_and_tag(number, FAR, workers[number].descriptors + CHUNKS);
+    if (rounds_done % 2 == 0) { /* both places are begun by all at the same moment, in turn */
+        add_and_tag(number, begin, workers[number].descriptors);
+        add_and_tag(number, FAR, workers[number].descriptors + CHUNKS);
+    } else {
+        add_and_tag(number, FAR, workers[number].descriptors + CHUNKS);
+        add_and_tag(number, begin, workers[number].descriptors);
+    }
     return NULL;
 }
 
@@ -74,7 +80,7 @@ static void race(void *unused)
 static void racing_threads_make_one_map(void **state)
 {
     (void)state;
-    for (int round = 0; round < (SANITIZED ? 10 : 60); round++) {
+    for (rounds_done = 0; rounds_done < (SANITIZED ? 20 : 200); rounds_done++) {
         child_succeeds(race, NULL);
     }
 }
