@@ -40,7 +40,7 @@ static void check_values(void *options)
     start_with(options);
     EXPECT(option(OPT_purge_age) == 1000);
     EXPECT(option(OPT_source) == SOURCE_BRK);
-    EXPECT(option(OPT_purge_cap) == 4 << 20);
+    EXPECT(option(OPT_purge_cap) == option_row(OPT_purge_cap)->initial);
     setenv("ALLOT_OPTIONS", "purge_age=5,bin_limit=10,nonsense", 1);
     config_init();
     EXPECT(option(OPT_bin_limit) == option_row(OPT_bin_limit)->initial);
