@@ -68,6 +68,13 @@ void malloc_stats(void);
 #define M_ARENA_MAX (-8)
 #endif
 
+/* A sanitizer's shadow grows with what is touched: then the resident set says nothing about the heap. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define RESIDENT_SET_IS_TELLING false
+#else
+#define RESIDENT_SET_IS_TELLING true
+#endif
+
 #define KIB ((size_t)1024)
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)

@@ -108,7 +108,7 @@ static void parts_say_where_the_memory_is(void **state)
     allot_trim(0);
     allot_stats_report after = figures();
     assert_true(after.n_live_blocks <= start.n_live_blocks + 16);
-    assert_true(after.rss <= start.rss + 4 * MIB);
+    assert_true(!RESIDENT_SET_IS_TELLING || after.rss <= start.rss + 4 * MIB);
     assert_true(after.purged_bytes > start.purged_bytes + 30 * MIB);
     assert_true(after.n_purges > start.n_purges);
 }
@@ -141,7 +141,7 @@ static void trim_returns_what_went_back(void **state)
     size_t after = resident_bytes();
     size_t gone = before > after ? before - after : 0;
     size_t off = told > gone ? told - gone : gone - told;
-    if (off > told / 4 + 2 * MIB) {
+    if (RESIDENT_SET_IS_TELLING && off > told / 4 + 2 * MIB) {
         fail_msg("trim told %zu, the resident set shrank by %zu", told, gone);
     }
     allot_trim(0);
@@ -203,7 +203,7 @@ static void idle_gives_pages_back(void **state)
     take(400);
     give_every(1, 0);
     allot_thread_idle();
-    assert_true(resident_bytes() <= start + 4 * MIB);
+    assert_true(!RESIDENT_SET_IS_TELLING || resident_bytes() <= start + 4 * MIB);
 }
 
 static void the_version_is_the_headers(void **state)
