@@ -32,7 +32,7 @@ static const struct option_row rows[OPT_COUNT] = {
 
 static struct {
     _Atomic bool spoken; /* somebody has begun to parse, and is the one who complains */
-    _Atomic bool done;   /* the values are stored; O7 */
+    _Atomic bool done;   /* the values are stored; O17 */
 } config;
 
 const struct option_row *option_row(enum option_id id)
@@ -529,7 +529,7 @@ static void parse_environment(struct config_parsed *parsed)
 
 void config_init(void)
 {
-    if (load_acquire(&config.done)) { /* O7 pairs with the release below: who passes here sees the values */
+    if (load_acquire(&config.done)) { /* O17 pairs with the release below: who passes here sees the values */
         return;
     }
     if (!os_environment_ready()) {
@@ -547,7 +547,7 @@ void config_init(void)
         int64_t expected = rows[id].initial;
         cas_relaxed(&config_values[id], &expected, parsed.values[id]);
     }
-    /* O7 release. Without it a thread could pass above and still find the defaults. */
+    /* O17 release. Without it a thread could pass above and still find the defaults. */
     store_release(&config.done, true);
     if (speaks && option(OPT_help) != 0) {
         config_print(os_write_error);

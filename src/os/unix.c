@@ -302,14 +302,14 @@ void os_relax(void)
 int os_thread_exit_init(void (*thread_exit)(void *))
 {
     int error = pthread_key_create(&os.exit_key, thread_exit);
-    store_release(&os.has_exit_key, error == 0); /* O8: the key was written before */
+    store_release(&os.has_exit_key, error == 0); /* O18: the key was written before */
     return -error;
 }
 
 int os_thread_exit_arm(void *value)
 {
     int saved = errno; /* a high key makes libc allocate */
-    int result = load_acquire(&os.has_exit_key) ? -pthread_setspecific(os.exit_key, value) : -EAGAIN; /* O8 */
+    int result = load_acquire(&os.has_exit_key) ? -pthread_setspecific(os.exit_key, value) : -EAGAIN; /* O18 */
     errno = saved;
     return result;
 }
