@@ -151,10 +151,12 @@ static void thread_local_destructors_allocate_and_free(void)
     EXPECT(resident_bytes() <= before + 256 * KIB, "%zu KiB stayed", (resident_bytes() - before) / KIB);
 }
 
+static _Atomic bool never;
+
 static void *never_ends(void *argument)
 {
-    for (size_t size = (uintptr_t)argument; size != 0;) {
-        free(malloc(size));
+    while (!never) {
+        free(malloc((uintptr_t)argument));
     }
     return NULL;
 }
