@@ -68,10 +68,13 @@ struct CACHE_ALIGNED bin {
     uint32_t fresh_bytes; /* the slab being carved: what no block has been cut from yet */
     uintptr_t fresh_begin;
     int32_t limit;
+    int32_t learned; /* what limit is while blocks are taken; it falls below while they are only freed */
     uint32_t size;
     struct slab *partial; /* slabs with a list of their own */
     struct slab *carve;
     uint32_t learned_ms; /* when the limit last grew */
+    uint32_t n_carved;   /* blocks of all slabs of the class */
+    uint32_t n_listed;   /* of them, in slabs' lists or bare */
 };
 
 INLINE int32_t bin_count(const struct bin *bin)
@@ -123,6 +126,7 @@ struct CACHE_ALIGNED heap {
     _Atomic uint32_t sort_lock;          /* guards sorted */
     _Atomic(struct block *) inbox;       /* O12 */
     _Atomic size_t inbox_bytes;          /* about what is in it */
+    _Atomic uint32_t collected_ms;       /* when the owner last took it */
     _Atomic(struct medium *) medium_inbox; /* O13: medium slabs with remote frees */
     _Atomic uint32_t n_sorted;           /* slabs in sorted */
     struct slab *sorted[SMALL_CLASSES];  /* under sort_lock: slabs with blocks that others have sorted */

@@ -38,12 +38,13 @@ struct medium {
     uint8_t in_partial; /* owner only, as the next five */
     uint16_t capacity;
     uint32_t block_bytes;
+    uint32_t reciprocal; /* of block_bytes in KiB: 2^32 / KiB, rounded up */
+    uint8_t remote_purged;             /* under owner.sort_lock: all pages are zero */
     _Atomic uint64_t free; /* written by the owner, read by any, relaxed */
     uint64_t touched; /* handed out since the pages were zero */
     uint32_t stamp_ms;  /* when a block was last freed */
     uint32_t purged_ms; /* when pages last went to the OS for want of room under the cap; 0: never */
     _Atomic uint64_t remote;           /* any thread: freed by others, not yet the owner's. O13 */
-    uint8_t remote_purged;             /* under owner.sort_lock: all pages are zero */
     struct medium *remote_next;        /* in owner.medium_inbox */
 };
 
@@ -76,6 +77,16 @@ struct place place_find(const void *p);
 
 #define MEDIUM_CAP_FIRST (2 * MIB)
 
+/* The secret that all heaps share. */
+uintptr_t heap_make_secret(void);
+extern _Atomic uintptr_t heap_secret_word;
+
+INLINE uintptr_t heap_secret(void)
+{
+    uintptr_t secret = load_relaxed(&heap_secret_word);
+    return LIKELY(secret != 0) ? secret : heap_make_secret();
+}
+
 INLINE struct slab *slab_of(const void *p)
 {
     return map_descriptor(p);
@@ -90,6 +101,45 @@ INLINE char *granule_begin(const void *p)
 INLINE char *slab_first_block(const struct slab *slab, size_t block_bytes)
 {
     return slab->span.begin + (GRANULE_BYTES - slab->capacity * block_bytes);
+}
+
+/* A block of the bin's class begins at p, and has been cut. */
+INLINE bool slab_has_block_at(const struct slab *slab, const struct bin *bin, const void *p)
+{
+    uint32_t at = (uint32_t)((uintptr_t)p % GRANULE_BYTES);
+    uint32_t cut_end = (uint32_t)(GRANULE_BYTES - (slab->capacity - load_relaxed(&slab->n_carved)) * bin->size);
+    return at * bin->magic - bin->bias < bin->magic && at < cut_end;
+}
+
+INLINE struct medium *medium_of(const void *p)
+{
+    struct span *inner = map_descriptor(p);
+    return (struct medium *)map_descriptor(granule_begin(p) - ((size_t)inner->back << GRANULE_SHIFT));
+}
+
+/* Of the block that covers p. Exact: spans are below 2^12 KiB, and blocks are whole KiB. */
+INLINE unsigned medium_index(const struct medium *m, const void *p)
+{
+    return (unsigned)((ptr_diff(p, m->span.begin) >> 10) * m->reciprocal >> 32);
+}
+
+INLINE bool medium_lives(const struct medium *m, const void *p, unsigned index)
+{
+    uint64_t free = load_relaxed(&m->free) | load_relaxed(&m->remote);
+    return index < m->capacity && (const char *)p == m->span.begin + (size_t)index * m->block_bytes &&
+           (free >> index & 1) == 0;
+}
+
+/* key: the block's address ^ the secret. */
+INLINE bool block_reads(const struct block *b, uintptr_t key, enum block_form form)
+{
+    uintptr_t sum = load_relaxed(&b->sum) ^ form;
+    return form == FORM_OUTBOX ? sum == key : (sum ^ load_relaxed(&b->link)) == key;
+}
+
+INLINE bool block_has_form(const struct block *b, enum block_form form)
+{
+    return block_reads(b, (uintptr_t)b ^ heap_secret(), form);
 }
 
 /* ---- class.c ------------------------------------------------------------------------------------------------ */
@@ -109,8 +159,6 @@ struct heap *heap_enter(void);
 void heap_leave(struct heap *h);
 /* Brings the heap's fast path in line with option fill. */
 void heap_follow_fill(struct heap *h);
-/* The secret that all heaps share. */
-uintptr_t heap_secret(void);
 /* All heaps ever made, by number; NULL at the end. */
 struct heap *heap_by_index(size_t i);
 /* If the heap is idle, does its owner's work: takes in what others sent. */
@@ -178,7 +226,6 @@ void *large_remap(struct large *large, size_t bytes);
 
 /* Is p a live block, as far as can be told from any thread? If not, reports it under the name given. */
 bool place_live(const struct place *place);
-bool block_has_form(const struct block *b, enum block_form form);
 bool block_is_free(const struct block *b);
 /* name_if_free: what it is called when p is a block, but a free one. */
 void fault_of_pointer(const char *name, const char *name_if_free, const void *p);

@@ -107,8 +107,29 @@ static void fill_freed(const struct place *place)
     }
 }
 
+/* The sizes that come here often. */
+static void *medium_malloc_often(size_t bytes)
+{
+    struct heap *h = heap_enter();
+    if (h == NULL) {
+        return NULL;
+    }
+    unsigned c = class_of(bytes);
+    bool zero;
+    sample_request(h, c, bytes);
+    void *p = medium_malloc(h, c, &zero);
+    heap_leave(h);
+    return p;
+}
+
 void *heap_malloc_slow(size_t bytes)
 {
+    if (bytes > SMALL_LARGEST && bytes <= MEDIUM_LARGEST && option(OPT_fill) < 0) {
+        void *p = medium_malloc_often(bytes);
+        if (p != NULL) {
+            return p;
+        }
+    }
     bool zero;
     return fill_new(allocate(&(struct request){.bytes = bytes, .room_bytes = bytes}, &zero), bytes);
 }
@@ -201,9 +222,40 @@ static void give(const struct place *place)
     }
 }
 
+/* The two kinds of block that come here often, without the general look at what the pointer is: a small block of another
+ * heap, and a medium one of the thread's own. False: not one of these, or something is wrong with it. */
+static bool free_often(void *p)
+{
+    struct heap *h = load_relaxed(&heap_current);
+    uint32_t tag = map_tag(p);
+    uint32_t c = map_tag_code(tag);
+    bool is_block = map_tag_heap(tag) >= MAP_HEAP_FIRST && c < CLASS_COUNT;
+    if (!is_block || h == HEAP_LENT || h == HEAP_CLOSED || h->filling) {
+        return false;
+    }
+    if (c < SMALL_CLASSES) {
+        struct slab *slab = slab_of(p);
+        if (slab->owner == h || !slab_has_block_at(slab, &h->bins[c], p)) {
+            return false;
+        }
+        h = heap_enter();
+        remote_free(h, slab, p);
+    } else {
+        struct medium *m = medium_of(p);
+        unsigned index = medium_index(m, p);
+        if (m->owner != h || !medium_lives(m, p, index)) {
+            return false;
+        }
+        h = heap_enter();
+        medium_free(h, m, index);
+    }
+    heap_leave(h);
+    return true;
+}
+
 void heap_free_slow(void *p)
 {
-    if (p == NULL) {
+    if (p == NULL || free_often(p)) {
         return;
     }
     struct place place = place_find(p);

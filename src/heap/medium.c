@@ -181,6 +181,7 @@ static struct medium *slab_new(struct heap *h, unsigned c)
     m->owner = h;
     m->class = (uint8_t)c;
     m->block_bytes = (uint32_t)heap_class_size(c);
+    m->reciprocal = (uint32_t)(((uint64_t)1 << 32) / (m->block_bytes >> 10) + 1);
     m->capacity = (uint16_t)size_min(span_bytes(&m->span) / m->block_bytes, 64);
     m->stamp_ms = 0;
     m->purged_ms = 0;

@@ -7,13 +7,6 @@
 
 /* ---- the forms of a free block ------------------------------------------------------------------------------ */
 
-bool block_has_form(const struct block *b, enum block_form form)
-{
-    uintptr_t key = (uintptr_t)b ^ heap_secret() ^ form;
-    uintptr_t sum = load_relaxed(&b->sum);
-    return form == FORM_OUTBOX ? sum == key : (sum ^ load_relaxed(&b->link)) == key;
-}
-
 bool block_is_free(const struct block *b)
 {
     return block_has_form(b, FORM_OWN) || block_has_form(b, FORM_SENT) || block_has_form(b, FORM_OUTBOX);
@@ -37,7 +30,7 @@ static void place_in_medium(struct place *place, const void *p)
 {
     struct medium *m = (struct medium *)place->span;
     place->bytes = m->block_bytes;
-    place->index = (unsigned)(ptr_diff(p, m->span.begin) / m->block_bytes);
+    place->index = medium_index(m, p);
     if (place->index < m->capacity) {
         place->block = m->span.begin + (size_t)place->index * m->block_bytes;
     }
@@ -100,9 +93,8 @@ struct place place_find(const void *p)
         place.span = map_descriptor(p);
         place_in_slab(&place, p);
     } else {
-        struct span *inner = map_descriptor(p);
         place.kind = PLACE_MEDIUM;
-        place.span = map_descriptor(granule_begin(p) - ((size_t)inner->back << GRANULE_SHIFT));
+        place.span = &medium_of(p)->span;
         place_in_medium(&place, p);
     }
     place.offset = place.block == NULL ? 0 : ptr_diff(p, place.block);
@@ -182,7 +174,7 @@ void fault_of_pointer(const char *name, const char *name_if_free, const void *p)
 void fault_of_free_block(const struct block *b)
 {
     struct place place = place_find(b);
-    bool twice = block_has_form(b, FORM_OUTBOX);
+    bool twice = block_is_free(b); /* in another form than its list's */
     struct fault fault = {
         .name = twice ? "double free" : "write after free",
         .address = b,

@@ -2,10 +2,10 @@
 /* remote.c - blocks freed by a thread that does not own their slab.
  *
  *     free(p) by B                      B's outbox is full                    malloc by A, the owner
- *     exchange marks p (form 2)   -->   chain, one compare-and-swap    -->    one exchange takes the inbox
+ *     mark p (form 2)             -->   chain, one compare-and-swap    -->    one exchange takes the inbox
  *     outbox[A] = p, ...                A.inbox -> p3 -> p2 -> p1 (form 1)    bins, or slabs' lists (form 0)
  *
- * 1 Mark       by atomic exchange on word 1: of two threads that free the same block, one sees the other's mark.
+ * 1 Mark       word 1, so that a second free is found from now on.
  * 2 Send       a batch at a time. From a handler or a closed thread: alone, without the outbox.
  * 3 Collect    by the owner where its bin is empty; by the sender when the heap is idle.
  * 4 Sort       when the owner doesn't come and the inbox grows, a sender sorts it to the slabs' sorted lists. A slab all
@@ -22,7 +22,10 @@
 #include "os/os.h"
 
 #define OUTBOX_BYTES (32 * KIB)
-#define INBOX_SORT_BYTES (512 * KIB)
+/* The owner is away when it hasn't looked for so long, or so much has gathered. */
+#define INBOX_AWAY_BYTES (256 * KIB)
+#define INBOX_AWAY_MS 100
+#define INBOX_MOST_BYTES (16 * MIB)
 
 static uintptr_t key_of(const struct block *b)
 {
@@ -154,6 +157,7 @@ bool inbox_collect(struct heap *h, bool into_bins)
     store_relaxed(&h->inbox_bytes, 0);
     struct block *b = xchg_acquire(&h->inbox, NULL); /* O12 */
     uint32_t now = (uint32_t)os_now_ms();
+    store_relaxed(&h->collected_ms, now);
     while (b != NULL) {
         struct block *next = sent_next(b);
         struct bin *bin = &h->bins[map_tag_code(map_tag(b)) & ~CLASS_SPARSE];
@@ -169,6 +173,12 @@ bool inbox_collect(struct heap *h, bool into_bins)
 
 /* ---- 2 send ------------------------------------------------------------------------------------------------- */
 
+static bool owner_is_away(struct heap *owner, size_t waiting)
+{
+    return waiting > INBOX_MOST_BYTES ||
+           (uint32_t)os_now_ms() - load_relaxed(&owner->collected_ms) > INBOX_AWAY_MS;
+}
+
 /* The chain's links but the last are set. */
 static void send(struct heap *owner, struct block *first, struct block *last, size_t bytes)
 {
@@ -179,7 +189,7 @@ static void send(struct heap *owner, struct block *first, struct block *last, si
     size_t waiting = add_relaxed(&owner->inbox_bytes, bytes) + bytes;
     if (load_relaxed(&owner->state) == HEAP_IDLE) {
         heap_serve_idle(owner);
-    } else if (waiting > INBOX_SORT_BYTES) {
+    } else if (waiting > INBOX_AWAY_BYTES && owner_is_away(owner, waiting)) {
         sort_inbox(owner);
     }
 }
@@ -227,36 +237,37 @@ static void outbox_add(struct heap *h, struct heap *owner, struct block *b, size
 
 /* ---- 1 mark ------------------------------------------------------------------------------------------------- */
 
-/* False when the block was free already: then it is as it was. */
+/* False when the block was free already: then it is as it was.
+ *
+ * A load and a store, not an exchange: that would wait until what the caller wrote to the block has reached the cache,
+ * at twice the cost of all the rest (decision 0004). Of two threads that free a block in the same few nanoseconds, both
+ * may come through; the block then is in two chains, and the owner finds the second one in the wrong form before it
+ * follows it. */
 static bool mark(struct block *b)
 {
     uintptr_t key = key_of(b);
-    /* Acquire and release: the second of two who free sees the first one's mark. */
-    uintptr_t old = xchg_acq_rel(&b->sum, key ^ FORM_OUTBOX);
-    if (LIKELY((old ^ key) >> 48 != 0)) {
-        return true;
+    uintptr_t old = load_relaxed(&b->sum) ^ key;
+    if (UNLIKELY(old >> 48 == 0)) {
+        uintptr_t form = old ^ load_relaxed(&b->link);
+        if (old == FORM_OUTBOX || form == FORM_OWN || form == FORM_SENT) {
+            return false;
+        }
     }
-    uintptr_t form = old ^ load_relaxed(&b->link) ^ key;
-    if (old != (key ^ FORM_OUTBOX) && form != FORM_OWN && form != FORM_SENT) {
-        return true;
-    }
-    uintptr_t marked = key ^ FORM_OUTBOX;
-    (void)cas_relaxed(&b->sum, &marked, old);
-    return false;
+    store_relaxed(&b->sum, key ^ FORM_OUTBOX);
+    return true;
 }
 
 void remote_free(struct heap *h, struct slab *slab, struct block *b)
 {
     struct heap *owner = slab->owner;
-    size_t bytes = heap_class_size(slab->class);
     if (UNLIKELY(!mark(b))) {
         fault_of_pointer("double free", "double free", b);
         return;
     }
     if (LIKELY(h != NULL)) {
-        outbox_add(h, owner, b, bytes);
+        outbox_add(h, owner, b, h->bins[slab->class].size);
     } else {
-        send(owner, b, b, bytes);
+        send(owner, b, b, heap_class_size(slab->class));
     }
 }
 

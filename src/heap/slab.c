@@ -18,9 +18,12 @@
 #include "os/os.h"
 
 #define BIN_BYTES_FIRST (32 * KIB)
+/* A longer list no longer fits the cache: its blocks are better taken slab by slab. */
+#define BIN_BYTES_MOST MIB
 #define BIN_BLOCKS_LEAST 8
 #define CARVE_BYTES_LEAST 4096u
 #define SORT_BATCH 256
+#define LIVE_SHARE 8
 #define LEARN_MS 50
 #define UNLEARN_MS 250
 
@@ -32,16 +35,16 @@ static uint32_t slab_tag(const struct slab *slab)
 
 /* ---- lists -------------------------------------------------------------------------------------------------- */
 
-static void block_link(const struct heap *h, struct block *b, struct block *next)
+INLINE void block_link(const struct heap *h, struct block *b, struct block *next)
 {
     store_relaxed(&b->link, (uintptr_t)next);
     store_relaxed(&b->sum, (uintptr_t)next ^ (uintptr_t)b ^ h->secret ^ FORM_OWN);
 }
 
 /* Where b leads; a damaged link is never followed. */
-static struct block *block_next(struct block *b)
+INLINE struct block *block_next(const struct heap *h, struct block *b)
 {
-    if (UNLIKELY(!block_has_form(b, FORM_OWN))) {
+    if (UNLIKELY(!block_reads(b, (uintptr_t)b ^ h->secret, FORM_OWN))) {
         fault_of_free_block(b);
     }
     return (struct block *)load_relaxed(&b->link);
@@ -87,6 +90,14 @@ static int32_t first_limit(size_t size)
     return (int32_t)(blocks < most ? blocks : most);
 }
 
+static void set_limit(struct heap *h, struct bin *bin, int32_t limit)
+{
+    int32_t more = limit - bin->limit;
+    h->limit_bytes += (size_t)more * bin->size;
+    bin->room += more;
+    bin->limit = limit;
+}
+
 void bin_init(struct heap *h, unsigned c)
 {
     struct bin *bin = &h->bins[c];
@@ -94,18 +105,17 @@ void bin_init(struct heap *h, unsigned c)
     bin->size = (uint32_t)size;
     bin->magic = UINT32_MAX / bin->size + 1;
     bin->bias = (uint32_t)(GRANULE_BYTES % size) * bin->magic;
-    bin->limit = first_limit(size);
-    bin->room = bin->limit;
-    h->limit_bytes += (size_t)bin->limit * size;
+    bin->learned = first_limit(size);
+    set_limit(h, bin, bin->learned);
 }
 
-static void learn(struct heap *h, struct bin *bin, uint32_t now_ms)
+/* A refill takes n blocks, some of which were sorted a moment ago. */
+static void learn(struct heap *h, struct bin *bin, int32_t n, uint32_t now_ms)
 {
-    size_t more = (size_t)bin->limit * bin->size;
-    if (h->limit_bytes + more <= (size_t)option(OPT_bin_bytes)) {
-        h->limit_bytes += more;
-        bin->room += bin->limit;
-        bin->limit *= 2;
+    int32_t limit = bin->learned * 2 > n ? bin->learned * 2 : n;
+    size_t more = (size_t)(limit - bin->learned) * bin->size;
+    if ((size_t)limit * bin->size <= BIN_BYTES_MOST && h->limit_bytes + more <= (size_t)option(OPT_bin_bytes)) {
+        bin->learned = limit;
         bin->learned_ms = now_ms;
     }
 }
@@ -115,12 +125,12 @@ void bin_unlearn(struct heap *h, uint32_t now_ms)
     for (unsigned c = 0; c < SMALL_CLASSES; c++) {
         struct bin *bin = &h->bins[c];
         int32_t first = first_limit(bin->size);
-        if (bin->limit > first && now_ms - bin->learned_ms > UNLEARN_MS) {
-            int32_t limit = bin->limit / 2 > first ? bin->limit / 2 : first;
-            h->limit_bytes -= (size_t)(bin->limit - limit) * bin->size;
-            bin->room -= bin->limit - limit;
-            bin->limit = limit;
-            bin_sort(h, bin, -bin->room);
+        if (bin->learned > first && now_ms - bin->learned_ms > UNLEARN_MS) {
+            bin->learned = bin->learned / 2 > first ? bin->learned / 2 : first;
+            if (bin->limit > bin->learned) {
+                set_limit(h, bin, bin->learned);
+                bin_sort(h, bin, -bin->room);
+            }
         }
     }
 }
@@ -137,6 +147,8 @@ void slab_release(struct heap *h, struct slab *slab)
         bin->carve = NULL;
         bin->fresh_bytes = 0;
     }
+    bin->n_carved -= load_relaxed(&slab->n_carved);
+    bin->n_listed -= load_relaxed(&slab->n_carved);
     map_set(slab->span.begin, 1, map_make_tag(MAP_HEAP_GONE, slab->class));
     span_give(&slab->span, /* touched */ true);
 }
@@ -153,6 +165,7 @@ void slab_put(struct heap *h, struct block *b, uint32_t now_ms)
     block_link(h, b, slab->list);
     slab->list = b;
     slab->n_free++;
+    bin->n_listed++;
     slab->stamp_ms = now_ms;
     if (all_back(slab) && slab != bin->carve) {
         slab_release(h, slab);
@@ -215,6 +228,7 @@ static bool carve(struct heap *h, unsigned c)
     char *first = slab_first_block(slab, bin->size) + carved * bin->size;
     chain_blocks(h, bin, first, n);
     store_relaxed(&slab->n_carved, (uint16_t)(carved + n));
+    bin->n_carved += (uint32_t)n;
     bin->fresh_begin = (uintptr_t)first + n * bin->size;
     bin->fresh_bytes = (uint32_t)((slab->capacity - carved - n) * bin->size);
     if (bin->fresh_bytes == 0) {
@@ -265,7 +279,7 @@ static unsigned pages_in_use(const struct heap *h, struct slab *slab)
     uint64_t listed[GRANULE_BYTES / BLOCK_ALIGN / 64] = {0};
     size_t size = h->bins[slab->class].size;
     char *first = slab_first_block(slab, size);
-    for (struct block *b = slab->list; b != NULL; b = block_next(b)) {
+    for (struct block *b = slab->list; b != NULL; b = block_next(h, b)) {
         size_t i = ptr_diff(b, first) / size;
         listed[i / 64] |= (uint64_t)1 << i % 64;
     }
@@ -290,7 +304,7 @@ static unsigned drop_pages(struct heap *h, struct slab *slab, unsigned pages)
     struct block *b = slab->list;
     slab->list = NULL;
     while (b != NULL) {
-        struct block *next = block_next(b);
+        struct block *next = block_next(h, b);
         if ((pages >> page_of(slab, b) & 1) != 0) {
             slab->n_free--;
             slab->n_bare++;
@@ -348,6 +362,7 @@ static void take_list(struct heap *h, struct bin *bin, struct slab *slab)
     ASSERT(bin->head == NULL);
     bin->head = slab->list;
     bin->room = bin->limit - slab->n_free;
+    bin->n_listed -= slab->n_free;
     slab->list = NULL;
     slab->n_free = 0;
     if (slab->n_bare == 0) {
@@ -367,11 +382,12 @@ bool bin_refill(struct heap *h, unsigned c)
         sorted_collect(h, c);
     }
     struct slab *slab = bin->partial;
+    if (slab != NULL && (uint32_t)now - slab->stamp_ms < LEARN_MS) {
+        learn(h, bin, slab->n_free, (uint32_t)now);
+    }
+    set_limit(h, bin, bin->learned);
     if (slab == NULL) {
         return carve(h, c);
-    }
-    if ((uint32_t)now - slab->stamp_ms < LEARN_MS) {
-        learn(h, bin, (uint32_t)now);
     }
     take_list(h, bin, slab);
     return true;
@@ -384,9 +400,25 @@ void bin_sort(struct heap *h, struct bin *bin, int32_t n)
     uint32_t now = (uint32_t)os_now_ms();
     for (; n > 0 && bin->head != NULL; n--) {
         struct block *b = bin->head;
-        bin->head = block_next(b);
+        bin->head = block_next(h, b);
         bin->room++;
         slab_put(h, b, now);
+    }
+}
+
+/* What a bin holds back keeps slabs from leaving: it may be no more than a share of what is live. So when everything is
+ * freed, nothing stays. A bin that fills and empties in turns doesn't come here: its limit is above its swing. */
+static void follow_live(struct heap *h, struct bin *bin)
+{
+    int32_t live = (int32_t)(bin->n_carved - bin->n_listed) - bin_count(bin);
+    int32_t limit = live / LIVE_SHARE;
+    if (limit >= bin->limit) {
+        return;
+    }
+    set_limit(h, bin, limit);
+    bin_sort(h, bin, -bin->room);
+    if (live == 0 && bin->carve != NULL && all_back(bin->carve)) {
+        slab_release(h, bin->carve);
     }
 }
 
@@ -394,6 +426,7 @@ void heap_sort_bin(struct heap *h, struct bin *bin)
 {
     h->in_slow = true;
     bin_sort(h, bin, SORT_BATCH);
+    follow_live(h, bin);
     heap_tick(h, os_now_ms());
     heap_leave(h);
 }
@@ -429,7 +462,9 @@ static void slab_rebuild(struct heap *h, struct slab *slab)
             slab->n_free++;
         }
     }
-    if (all_back(slab) && slab != bin->carve) {
+    bin->n_carved += load_relaxed(&slab->n_carved);
+    bin->n_listed += (uint32_t)(slab->n_free + slab->n_bare);
+    if (all_back(slab)) {
         slab_release(h, slab);
     } else if (slab->n_free + slab->n_bare > 0) {
         partial_link(bin, slab);
@@ -458,6 +493,8 @@ void slabs_rebuild(struct heap *h)
         bin->partial = NULL;
         bin->carve = NULL;
         bin->fresh_bytes = 0;
+        bin->n_carved = 0;
+        bin->n_listed = 0;
     }
     span_each_area(rebuild_granules, h);
 }

@@ -38,6 +38,8 @@ __thread _Atomic(struct heap *) heap_current = (struct heap *)(uintptr_t)&heap_l
 static __thread _Atomic(struct heap *) heap_home;
 static __thread uint32_t strays;
 
+_Atomic uintptr_t heap_secret_word;
+
 struct heap_page {
     _Atomic(struct heap *) heaps[PAGE_HEAPS];
 };
@@ -47,25 +49,21 @@ static struct {
     _Atomic uint32_t n_heaps;
     _Atomic uint32_t n_idle;
     _Atomic uint32_t hint; /* about where an idle heap is */
-    _Atomic uintptr_t secret;
     _Atomic uint32_t exit_ready;
 } heaps;
 
 /* ---- the table ---------------------------------------------------------------------------------------------- */
 
-uintptr_t heap_secret(void)
+uintptr_t heap_make_secret(void)
 {
-    uintptr_t secret = load_relaxed(&heaps.secret);
-    if (LIKELY(secret != 0)) {
-        return secret;
-    }
     /* The upper 16 bits must not be those of user data that is common: 0 and -1. */
     uintptr_t fresh = (uintptr_t)os_random();
     uintptr_t upper = fresh >> 48;
     if (upper == 0 || upper == 0xffff) {
         fresh ^= (uintptr_t)0x5a5a << 48;
     }
-    return cas_relaxed(&heaps.secret, &secret, fresh) ? fresh : secret;
+    uintptr_t secret = 0;
+    return cas_relaxed(&heap_secret_word, &secret, fresh) ? fresh : secret;
 }
 
 static struct heap_page *table_page(uint32_t i)

@@ -252,9 +252,8 @@ static _Atomic(char *) *chunk_slot(uintptr_t address)
     return leaf == NULL ? NULL : &leaf->chunks[(address >> CHUNK_SHIFT) % LEAF_CHUNKS];
 }
 
-void *map_descriptor(const void *address)
+void *map_descriptor_outside(uintptr_t at)
 {
-    uintptr_t at = (uintptr_t)address;
     _Atomic(char *) *slot = chunk_slot(at);
     /* O5 acquire: pairs with the release in chunk_make, so that the descriptors read as zeros. */
     char *descriptors = slot == NULL ? NULL : load_acquire(slot);

@@ -82,8 +82,8 @@ NODISCARD int map_add(void *begin, size_t bytes);
 /* The tag of an address outside the window. */
 uint32_t map_tag_outside(uintptr_t address);
 
-/* The granule's descriptor, DESCRIPTOR_BYTES of it, zeroed when new. NULL where map_add never was. */
-void *map_descriptor(const void *address);
+/* The descriptor of an address outside the window. */
+void *map_descriptor_outside(uintptr_t address);
 
 /* Gives n granules from begin on the same tag. They have been added. */
 void map_set(void *begin, size_t n_granules, uint32_t tag);
@@ -110,6 +110,19 @@ INLINE uint32_t map_tag(const void *p)
         return map_tag_outside((uintptr_t)p);
     }
     return load_relaxed(&load_relaxed(&map_window.tags)[granule]);
+}
+
+/* The granule's descriptor, DESCRIPTOR_BYTES of it, zeroed when new. NULL where map_add never was. */
+INLINE void *map_descriptor(const void *p)
+{
+    size_t n = load_acquire(&map_window.n_granules); /* O2 */
+    uintptr_t offset = (uintptr_t)p - load_relaxed(&map_window.begin);
+    if (UNLIKELY(offset >> GRANULE_SHIFT >= n)) {
+        return map_descriptor_outside((uintptr_t)p);
+    }
+    /* O5 acquire: pairs with the release in chunk_make, so that the descriptors read as zeros. */
+    char *descriptors = load_acquire(&load_relaxed(&map_window.chunks)[offset >> CHUNK_SHIFT]);
+    return descriptors == NULL ? NULL : descriptors + (offset >> GRANULE_SHIFT) % CHUNK_GRANULES * DESCRIPTOR_BYTES;
 }
 
 /* ---- faults: a statement about an address ------------------------------------------------------------------- */

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* place.h - stands in for src/pool/place.h: each thread of the model has a place of its own, unless they share one. */
+#ifndef POOL_PLACE_H
+#define POOL_PLACE_H
+
+#include "weak.h"
+
+static inline unsigned place_now(void)
+{
+    return weak_place();
+}
+
+#endif
