@@ -40,6 +40,15 @@ struct thread {
     char *stack;
 };
 
+/* Who has touched a word, in any execution. While nobody but one thread did, or nobody wrote, the order of its
+ * operations doesn't matter: they are done without stopping before. When that turns out wrong, all begins anew with
+ * is_shared set. */
+struct access {
+    uint8_t by; /* a bit a thread */
+    bool is_written;
+    bool is_shared;
+};
+
 struct choice {
     uint8_t taken;
     uint8_t of;
@@ -52,8 +61,8 @@ static struct {
     const struct weak_scenario *scenario;
     uint8_t *memory, *initial;
     size_t bytes;
-    uint8_t *constant; /* a flag a word of 4 bytes */
-    uint16_t *number;  /* of the location at a word of 4 bytes, plus 1 */
+    struct access *accesses; /* by word of 4 bytes */
+    uint16_t *number;        /* of the location at a word of 4 bytes, plus 1 */
     struct location locations[LOCATIONS];
     unsigned n_locations;
     struct thread threads[WEAK_THREADS + 1]; /* from 1 */
@@ -63,7 +72,7 @@ static struct {
     struct choice choices[CHOICES];
     unsigned n_choices, at_choice;
     unsigned n_operations;
-    bool failed, quiet;
+    bool failed, quiet, anew;
     uint64_t *seen;
 } model;
 
@@ -103,7 +112,8 @@ static uint64_t mix(uint64_t hash, uint64_t value)
     return hash ^ hash >> 29;
 }
 
-/* True when the state is new. The table holds whole hashes, so two states are taken for one only if all 64 bits agree. */
+/* True when the state is new. The table holds whole hashes, so two states are taken for one only if all 64 bits agree.
+ */
 static bool state_is_new(void)
 {
     uint64_t hash = 1;
@@ -144,9 +154,22 @@ void weak_fail(const char *what)
     }
 }
 
+static size_t word_of(const volatile void *p);
+
 /* Before each operation: back to the scheduler, which says when it goes on. */
-static void pause_thread(void)
+static void pause_thread(const volatile void *p, bool is_write)
 {
+    struct access *access = &model.accesses[word_of(p)];
+    if (!access->is_shared) {
+        access->by |= (uint8_t)(1u << model.now);
+        access->is_written = access->is_written || is_write;
+        if ((access->by & (access->by - 1)) == 0 || !access->is_written) {
+            return;
+        }
+        access->is_shared = true;
+        model.anew = true;
+        _longjmp(model.scheduler, 1);
+    }
     if (++model.n_operations > WEAK_DEEPEST) {
         weak_fail("no end");
     }
@@ -170,7 +193,7 @@ unsigned weak_thread(void)
 
 unsigned weak_place(void)
 {
-    return model.scenario->places == 1 ? 0 : model.now;
+    return model.scenario->places % 100 == 1 ? 0 : model.now;
 }
 
 static void step_thread(unsigned i)
@@ -210,7 +233,7 @@ static size_t word_of(const volatile void *p)
 static bool is_direct(const volatile void *p)
 {
     size_t word = word_of(p);
-    return model.now == 0 || word == SIZE_MAX || model.constant[word] != 0;
+    return model.now == 0 || word == SIZE_MAX;
 }
 
 static unsigned location_of(const volatile void *p, size_t bytes)
@@ -258,7 +281,8 @@ static enum weak_order effective(enum weak_order order, bool is_load, bool is_st
 static void remember(unsigned location, uint64_t message, bool wrote)
 {
     struct thread *thread = &model.threads[model.now];
-    thread->history = mix(thread->history, ((uint64_t)word_of(model.locations[location].at) << 16) ^ message << 1 ^ wrote);
+    thread->history =
+        mix(thread->history, ((uint64_t)word_of(model.locations[location].at) << 16) ^ message << 1 ^ wrote);
 }
 
 static uint64_t read_message(unsigned l, unsigned m, enum weak_order order)
@@ -301,12 +325,45 @@ static void write_message(unsigned l, size_t bytes, uint64_t value, enum weak_or
     remember(l, m, true);
 }
 
+/* Would reading older tell the thread nothing more than reading newer? Then whatever can happen after the newer one can
+ * happen after the older one as well. */
+static bool tells_less(const struct location *location, unsigned older, unsigned newer, enum weak_order order)
+{
+    const struct message *a = &location->messages[older], *b = &location->messages[newer];
+    if (a->value != b->value) {
+        return false;
+    }
+    for (unsigned i = 0; (order & ACQUIRE) != 0 && i < LOCATIONS; i++) {
+        if (a->view[i] > b->view[i] && a->view[i] > model.threads[model.now].view[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The messages that a load may read, without those that an older one stands for. Newest first. */
+static unsigned readable(unsigned l, unsigned oldest, enum weak_order order, unsigned *options)
+{
+    const struct location *location = &model.locations[l];
+    unsigned n = 0;
+    for (unsigned m = location->n; m-- > oldest;) {
+        bool stood_for = false;
+        for (unsigned older = oldest; older < m && !stood_for; older++) {
+            stood_for = tells_less(location, older, m, order);
+        }
+        if (!stood_for) {
+            options[n++] = m;
+        }
+    }
+    return n;
+}
+
 uint64_t weak_load(const volatile void *p, size_t bytes, enum weak_order order)
 {
     if (is_direct(p)) {
         return raw_get(p, bytes);
     }
-    pause_thread();
+    pause_thread(p, /* is_write */ false);
     order = effective(order, true, false);
     unsigned l = location_of(p, bytes);
     struct location *location = &model.locations[l];
@@ -314,7 +371,9 @@ uint64_t weak_load(const volatile void *p, size_t bytes, enum weak_order order)
     if (order == SEQ_CST && location->seq_cst > oldest) {
         oldest = location->seq_cst;
     }
-    return read_message(l, location->n - 1 - choose(location->n - oldest), order);
+    unsigned options[MESSAGES];
+    unsigned n = readable(l, oldest, order, options);
+    return read_message(l, options[choose(n)], order);
 }
 
 void weak_store(volatile void *p, size_t bytes, uint64_t value, enum weak_order order)
@@ -323,10 +382,7 @@ void weak_store(volatile void *p, size_t bytes, uint64_t value, enum weak_order 
         raw_set(p, bytes, value);
         return;
     }
-    if (is_direct(p)) {
-        weak_fail("a constant is stored to");
-    }
-    pause_thread();
+    pause_thread(p, /* is_write */ true);
     write_message(location_of(p, bytes), bytes, bytes == 8 ? value : value & ((UINT64_C(1) << bytes * 8) - 1),
                   effective(order, false, true), -1);
 }
@@ -336,10 +392,7 @@ uint64_t weak_change(volatile void *p, size_t bytes, enum weak_change change, ui
     uint64_t old = 0;
     unsigned l = 0, newest = 0;
     if (model.now != 0) {
-        if (is_direct(p)) {
-            weak_fail("a constant is changed");
-        }
-        pause_thread();
+        pause_thread(p, /* is_write */ true);
         order = effective(order, true, true);
         l = location_of(p, bytes);
         newest = model.locations[l].n - 1;
@@ -370,7 +423,7 @@ bool weak_cas(volatile void *p, size_t bytes, void *expected, uint64_t value, en
         raw_set(old == wanted ? p : expected, bytes, old == wanted ? value : old);
         return old == wanted;
     }
-    pause_thread();
+    pause_thread(p, /* is_write */ true);
     order = effective(order, true, true);
     failed = effective(failed, true, false);
     unsigned l = location_of(p, bytes);
@@ -410,11 +463,6 @@ void weak_own(const void *p, uint64_t old, uint64_t fresh)
     write_message(l, sizeof fresh, fresh, RELAXED, -1);
 }
 
-void weak_constant(const volatile void *p)
-{
-    model.constant[word_of(p)] = 1;
-}
-
 /* ---- executions --------------------------------------------------------------------------------------------- */
 
 static void begin_execution(void)
@@ -437,7 +485,7 @@ static void begin_execution(void)
         thread->start.uc_link = NULL;
         makecontext(&thread->start, thread_main, 0);
     }
-    for (unsigned i = 1; i <= model.n_threads; i++) {
+    for (unsigned i = 1; i <= model.n_threads && !model.anew; i++) {
         step_thread(i); /* to its first operation */
     }
 }
@@ -473,14 +521,14 @@ static void one_execution(void)
         if (beyond && n <= 1) {
             model.scenario->check(bits);
         }
-        if (n == 0 || model.failed) {
+        if (n == 0 || model.failed || model.anew) {
             return;
         }
         if (beyond && n > 1 && !state_is_new()) {
             return;
         }
         step_thread(nth_unfinished(choose(n)));
-        if (model.failed) {
+        if (model.failed || model.anew) {
             return;
         }
     }
@@ -498,7 +546,7 @@ unsigned long weak_explore(const struct weak_scenario *scenario, void *memory, s
     model.n_threads = 0;
     weak_states = 0;
     model.initial = malloc(bytes);
-    model.constant = calloc(bytes / 4, 1);
+    model.accesses = calloc(bytes / 4, sizeof *model.accesses);
     model.number = calloc(bytes / 4, sizeof *model.number);
     model.seen = calloc((size_t)1 << SEEN_BITS, sizeof *model.seen);
     for (unsigned i = 0; i < WEAK_THREADS && scenario->bodies[i] != NULL; i++) {
@@ -512,12 +560,19 @@ unsigned long weak_explore(const struct weak_scenario *scenario, void *memory, s
     do {
         n++;
         one_execution();
-    } while (!model.failed && next_choices());
+        if (model.anew) {
+            model.anew = false;
+            model.n_choices = 0;
+            weak_states = 0;
+            memset(model.seen, 0, sizeof *model.seen << SEEN_BITS);
+            n = 0;
+        }
+    } while (n == 0 || (!model.failed && next_choices()));
     for (unsigned i = 1; i <= model.n_threads; i++) {
         free(model.threads[i].stack);
     }
     free(model.initial);
-    free(model.constant);
+    free(model.accesses);
     free(model.number);
     free(model.seen);
     return model.failed ? 0 : n;

@@ -12,9 +12,9 @@
  *              memory holds is a function of what all did: so a hash of the threads' histories names the state, and
  *              a state that was seen before is not gone into again.
  * Limits.      Stores to one location become visible in the order of execution, and loads are not delayed behind later
- *              stores of the same thread (no load buffering). Read-modify-writes don't fail without cause. Plain data is
- *              checked by weak_own: who writes must have seen the last write.
- * Fails on.    weak_fail, an execution of more than WEAK_DEEPEST operations (no progress), a race on plain data.
+ *              stores of the same thread (no load buffering). Read-modify-writes don't fail without cause. Plain data
+ * is checked by weak_own: who writes must have seen the last write. Fails on.    weak_fail, an execution of more than
+ * WEAK_DEEPEST operations (no progress), a race on plain data.
  */
 #ifndef WEAK_H
 #define WEAK_H
@@ -45,10 +45,10 @@ unsigned weak_place(void);
 
 struct weak_scenario {
     const char *name;
-    void (*prepare)(void);               /* alone, before; once */
+    void (*prepare)(void);              /* alone, before; once */
     void (*bodies[WEAK_THREADS])(void); /* NULL: no such thread */
-    void (*check)(unsigned unfinished);  /* alone; when at most this one thread (a bit) hasn't ended */
-    unsigned places;                     /* 0: a place a thread. 1: one for all */
+    void (*check)(unsigned unfinished); /* alone; when at most this one thread (a bit) hasn't ended */
+    unsigned places;                    /* modulo 100: 0: a place a thread; 1: one for all */
 };
 
 /* Explores the scenario on memory of so many bytes. Returns the number of executions, 0 when a failure was found: it is
@@ -62,8 +62,5 @@ void weak_fail(const char *what);
 /* Faults put in on purpose, to see that they are found. 0: none. */
 extern unsigned weak_fault;
 enum { FAULT_NONE, FAULT_LOADS_NOT_SEQ_CST, FAULT_NO_RELEASE, FAULT_NO_ACQUIRE, FAULT_STORES_NOT_SEQ_CST, FAULT_LAST };
-
-/* Loads from here are never weak and no choice: stored to before the threads begin, and by them not at all. */
-void weak_constant(const volatile void *p);
 
 #endif

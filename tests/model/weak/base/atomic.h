@@ -5,27 +5,36 @@
 
 #include "weak.h"
 
-#define load_relaxed(p) weak_load(p, sizeof *(p), RELAXED)
-#define load_acquire(p) weak_load(p, sizeof *(p), ACQUIRE)
-#define load_seq_cst(p) weak_load(p, sizeof *(p), SEQ_CST)
-#define store_relaxed(p, v) weak_store(p, sizeof *(p), (uint64_t)(v), RELAXED)
-#define store_release(p, v) weak_store(p, sizeof *(p), (uint64_t)(v), RELEASE)
-#define store_seq_cst(p, v) weak_store(p, sizeof *(p), (uint64_t)(v), SEQ_CST)
-#define xchg_acq_rel(p, v) weak_change(p, sizeof *(p), CHANGE_SET, (uint64_t)(v), ACQ_REL)
-#define add_relaxed(p, v) weak_change(p, sizeof *(p), CHANGE_ADD, (uint64_t)(v), RELAXED)
-#define sub_relaxed(p, v) weak_change(p, sizeof *(p), CHANGE_ADD, 0 - (uint64_t)(v), RELAXED)
-#define or_relaxed(p, v) weak_change(p, sizeof *(p), CHANGE_OR, (uint64_t)(v), RELAXED)
-#define or_seq_cst(p, v) weak_change(p, sizeof *(p), CHANGE_OR, (uint64_t)(v), SEQ_CST)
-#define and_release(p, v) weak_change(p, sizeof *(p), CHANGE_AND, (uint64_t)(v), RELEASE)
-#define and_acq_rel(p, v) weak_change(p, sizeof *(p), CHANGE_AND, (uint64_t)(v), ACQ_REL)
-#define and_seq_cst(p, v) weak_change(p, sizeof *(p), CHANGE_AND, (uint64_t)(v), SEQ_CST)
-#define cas_weak_relaxed(p, e, v) weak_cas(p, sizeof *(p), e, (uint64_t)(v), RELAXED, RELAXED)
-#define cas_weak_release(p, e, v) weak_cas(p, sizeof *(p), e, (uint64_t)(v), RELEASE, RELAXED)
-#define cas_weak_acquire(p, e, v) weak_cas(p, sizeof *(p), e, (uint64_t)(v), ACQUIRE, RELAXED)
-#define cas_weak_acq_rel(p, e, v) weak_cas(p, sizeof *(p), e, (uint64_t)(v), ACQ_REL, ACQUIRE)
-#define cas_weak_seq_cst(p, e, v) weak_cas(p, sizeof *(p), e, (uint64_t)(v), SEQ_CST, RELAXED)
-#define cas_relaxed(p, e, v) weak_cas(p, sizeof *(p), e, (uint64_t)(v), RELAXED, RELAXED)
-#define cas_acquire(p, e, v) weak_cas(p, sizeof *(p), e, (uint64_t)(v), ACQUIRE, RELAXED)
-#define cas_acq_rel(p, e, v) weak_cas(p, sizeof *(p), e, (uint64_t)(v), ACQ_REL, ACQUIRE)
+#define WEAK_TYPED(p, expression)                                                                                      \
+    ({                                                                                                                 \
+        __typeof__(*(p)) weak_value = (__typeof__(*(p)))(expression);                                                  \
+        weak_value;                                                                                                    \
+    })
+#define WEAK_LOAD(p, order) ((__typeof__(*(p)))weak_load(p, sizeof *(p), order))
+#define WEAK_STORE(p, v, order) weak_store(p, sizeof *(p), (uint64_t)(v), order)
+#define WEAK_CHANGE(p, change, v, order) WEAK_TYPED(p, weak_change(p, sizeof *(p), change, (uint64_t)(v), order))
+#define WEAK_CAS(p, e, v, order, failed) weak_cas(p, sizeof *(p), e, (uint64_t)(v), order, failed)
+
+#define load_relaxed(p) WEAK_LOAD(p, RELAXED)
+#define load_acquire(p) WEAK_LOAD(p, ACQUIRE)
+#define load_seq_cst(p) WEAK_LOAD(p, SEQ_CST)
+#define store_relaxed(p, v) WEAK_STORE(p, v, RELAXED)
+#define store_release(p, v) WEAK_STORE(p, v, RELEASE)
+#define store_seq_cst(p, v) WEAK_STORE(p, v, SEQ_CST)
+#define add_relaxed(p, v) WEAK_CHANGE(p, CHANGE_ADD, v, RELAXED)
+#define sub_relaxed(p, v) WEAK_CHANGE(p, CHANGE_ADD, 0 - (uint64_t)(v), RELAXED)
+#define or_relaxed(p, v) WEAK_CHANGE(p, CHANGE_OR, v, RELAXED)
+#define or_seq_cst(p, v) WEAK_CHANGE(p, CHANGE_OR, v, SEQ_CST)
+#define and_release(p, v) WEAK_CHANGE(p, CHANGE_AND, v, RELEASE)
+#define and_acq_rel(p, v) WEAK_CHANGE(p, CHANGE_AND, v, ACQ_REL)
+#define and_seq_cst(p, v) WEAK_CHANGE(p, CHANGE_AND, v, SEQ_CST)
+#define cas_weak_relaxed(p, e, v) WEAK_CAS(p, e, v, RELAXED, RELAXED)
+#define cas_weak_release(p, e, v) WEAK_CAS(p, e, v, RELEASE, RELAXED)
+#define cas_weak_acquire(p, e, v) WEAK_CAS(p, e, v, ACQUIRE, RELAXED)
+#define cas_weak_acq_rel(p, e, v) WEAK_CAS(p, e, v, ACQ_REL, ACQUIRE)
+#define cas_weak_seq_cst(p, e, v) WEAK_CAS(p, e, v, SEQ_CST, RELAXED)
+#define cas_relaxed(p, e, v) WEAK_CAS(p, e, v, RELAXED, RELAXED)
+#define cas_acquire(p, e, v) WEAK_CAS(p, e, v, ACQUIRE, RELAXED)
+#define cas_acq_rel(p, e, v) WEAK_CAS(p, e, v, ACQ_REL, ACQUIRE)
 
 #endif

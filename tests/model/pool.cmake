@@ -1,0 +1,17 @@
+# The pool's sources on a model of weak memory. Coroutines by makecontext, which sanitizers and musl don't go along with.
+if(NOT ALLOT_SANITIZE AND NOT CMAKE_C_COMPILER MATCHES "musl")
+  set(sources pool_weak.c weak/weak.c)
+  foreach(file IN ITEMS blocks classes figures grow pool private public room stack units)
+    list(APPEND sources ${PROJECT_SOURCE_DIR}/src/pool/${file}.c)
+  endforeach()
+  allot_test(model.pool ${sources} WITH nothing TIMEOUT 300)
+  target_include_directories(model.pool BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/weak)
+  target_include_directories(model.pool PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  target_compile_options(model.pool PRIVATE -U_FORTIFY_SOURCE -Wno-clobbered)
+  add_test(NAME model.pool.all COMMAND model.pool all)
+  set_tests_properties(model.pool.all PROPERTIES LABELS "model;slow" TIMEOUT 3600)
+  foreach(fault RANGE 1 4) # an order taken away must be noticed, or the model shows nothing
+    add_test(NAME model.pool.fault${fault} COMMAND model.pool fault ${fault})
+    set_tests_properties(model.pool.fault${fault} PROPERTIES LABELS model TIMEOUT 600)
+  endforeach()
+endif()
