@@ -280,7 +280,8 @@ static void purge_unused(struct heap *owner, struct medium *m)
     if (!sort_lock_try(owner)) {
         return;
     }
-    /* The owner takes the bits under the same lock, so the blocks stay free while it is held. */
+    /* O13 acquire: what was written to the blocks lies before the purge. The owner takes the bits under the same lock,
+     * so the blocks stay free while it is held. */
     if (load_acquire(&m->remote) == all && !m->remote_purged) {
         m->remote_purged = os_purge(m->span.begin, span_bytes(&m->span), /* lazy */ false) == 0;
     }

@@ -103,7 +103,7 @@ size_t heap_idle_count(void)
 static void fast_path_on(struct heap *h)
 {
     h->tag = map_make_tag(h->number, 0);
-    h->window_granules = load_acquire(&map_window.n_granules);
+    h->window_granules = load_acquire(&map_window.n_granules); /* O2 */
     h->window_begin = load_relaxed(&map_window.begin);
     h->window_tags = load_relaxed(&map_window.tags);
     for (size_t n = 0; n < sizeof h->class_of; n++) {

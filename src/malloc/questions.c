@@ -62,12 +62,12 @@ int allot_walk(int (*visit)(const allot_info *info, void *context), void *contex
 
 static struct {
     _Atomic(allot_error_handler) handler;
-    _Atomic(void *) context; /* stored before handler, loaded after it */
+    _Atomic(void *) context; /* stored before handler, loaded after it: O21 */
 } user;
 
 static bool ask_user(const struct fault *fault, const char *line)
 {
-    allot_error_handler handler = load_acquire(&user.handler);
+    allot_error_handler handler = load_acquire(&user.handler); /* O21 */
     if (handler == NULL) {
         return false;
     }
@@ -88,6 +88,6 @@ static bool ask_user(const struct fault *fault, const char *line)
 void allot_set_error_handler(allot_error_handler handler, void *context)
 {
     store_relaxed(&user.context, context);
-    store_release(&user.handler, handler); /* pairs with the acquire in ask_user: context is there */
+    store_release(&user.handler, handler); /* O21 pairs with the acquire in ask_user: context is there */
     fault_set_handler(handler == NULL ? NULL : ask_user);
 }

@@ -32,7 +32,7 @@ struct map_window map_window;
 
 static struct {
     _Atomic(struct leaf *) roots[(size_t)1 << (ADDRESS_BITS - LEAF_SHIFT)];
-    _Atomic uintptr_t window_arrays; /* see window_reserve */
+    _Atomic uintptr_t window_arrays; /* see window_reserve; O19 */
     _Atomic(struct books *) books;   /* O3: the newest piece, published when it can be used */
 } map;
 
@@ -100,7 +100,7 @@ void *map_books(size_t bytes)
 static size_t books_sum(size_t (*measure)(struct books *))
 {
     size_t sum = 0;
-    for (struct books *books = load_acquire(&map.books); books != NULL; books = books->older) {
+    for (struct books *books = load_acquire(&map.books); books != NULL; books = books->older) { /* O3 */
         sum += measure(books);
     }
     return sum;
@@ -165,14 +165,14 @@ static size_t window_bytes_of(uintptr_t arrays)
 /* Whoever comes while the first is still here does the same work and stores the same values: nobody waits. */
 bool map_init(const void *near)
 {
-    uintptr_t arrays = load_acquire(&map.window_arrays);
+    uintptr_t arrays = load_acquire(&map.window_arrays); /* O19 pairs with the exchange below */
     if (arrays == 0) {
         uintptr_t fresh = window_reserve();
         if (fresh == 0) {
             return false;
         }
         arrays = 0;
-        if (cas_acq_rel(&map.window_arrays, &arrays, fresh)) {
+        if (cas_acq_rel(&map.window_arrays, &arrays, fresh)) { /* O19 */
             arrays = fresh;
         } else {
             os_release((void *)round_down(fresh, 64), window_array_bytes(window_bytes_of(fresh)));
@@ -231,6 +231,7 @@ uint32_t map_tag_outside(uintptr_t address)
 
 static bool in_window(uintptr_t address)
 {
+    /* O2: begin is there when n_granules is. */
     return (address - load_relaxed(&map_window.begin)) >> GRANULE_SHIFT < load_acquire(&map_window.n_granules);
 }
 
@@ -332,13 +333,13 @@ void map_set_large(void *begin, size_t n_granules)
 
 size_t map_books_bytes(void)
 {
-    uintptr_t arrays = load_acquire(&map.window_arrays);
+    uintptr_t arrays = load_acquire(&map.window_arrays); /* O19 */
     return books_sum(books_space) + (arrays == 0 ? 0 : window_array_bytes(window_bytes_of(arrays)));
 }
 
 size_t map_books_resident_bytes(void)
 {
-    uintptr_t arrays = load_acquire(&map.window_arrays);
+    uintptr_t arrays = load_acquire(&map.window_arrays); /* O19 */
     size_t sum = books_sum(books_resident);
     if (arrays != 0) {
         sum += os_resident_bytes((void *)round_down(arrays, 64), window_array_bytes(window_bytes_of(arrays)));

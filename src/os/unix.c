@@ -322,7 +322,7 @@ int os_fork_init(void (*child)(void))
 uint32_t *os_fork_word(void)
 {
     static _Atomic(uint32_t *) the_word;
-    uint32_t *word = load_acquire(&the_word);
+    uint32_t *word = load_acquire(&the_word); /* O20 pairs with the exchange below: the word is 1 already */
     if (word != NULL) {
         return word;
     }
@@ -335,7 +335,7 @@ uint32_t *os_fork_word(void)
     }
     *word = 1;
     uint32_t *expected = NULL;
-    if (!cas_acq_rel(&the_word, &expected, word)) {
+    if (!cas_acq_rel(&the_word, &expected, word)) { /* O20 */
         unix_unmap(word, os_page_bytes()); /* another thread was first */
         return expected;
     }

@@ -154,7 +154,7 @@ INLINE _Atomic int64_t *pool_segs(struct pool *pool)
  * with its publication; the others read books that are zeros at worst. */
 INLINE struct segment *pool_segment(struct pool *pool, unsigned i)
 {
-    int64_t offset = load_acquire(&pool_segs(pool)[i]); /* P6 */
+    int64_t offset = load_acquire(&pool_segs(pool)[i]); /* OP5 */
     return offset == 0 ? NULL : (struct segment *)(void *)((char *)pool + offset);
 }
 

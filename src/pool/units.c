@@ -36,7 +36,7 @@ static size_t granule_purge(struct pool *pool, struct segment *segment, unsigned
     granule_left_empty(pool, segment, granule);
     size_t bytes = 0;
     if (os_purge(segment_data(segment) + granule * GRANULE_BYTES, GRANULE_BYTES, /* lazy */ false) == 0) {
-        and_acq_rel(&segment->dirty, ~((uint64_t)1 << granule)); /* ordered by used */
+        and_acq_rel(&segment->dirty, ~((uint64_t)1 << granule)); /* ordered by used, OP2 */
         add_relaxed(&pool->purged_bytes, GRANULE_BYTES);         /* relaxed: a figure */
         bytes = GRANULE_BYTES;
     } else {

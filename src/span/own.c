@@ -11,7 +11,7 @@
 #define OWN_MOST 512
 
 static struct {
-    _Atomic(struct span *) slots[OWN_MOST];
+    _Atomic(struct span *) slots[OWN_MOST]; /* O10 */
     _Atomic size_t n;
     _Atomic size_t bytes;
 } own;
@@ -20,7 +20,7 @@ static bool slot_claim(struct span *span)
 {
     for (size_t i = 0; i < OWN_MOST; i++) {
         struct span *empty = NULL;
-        if (load_relaxed(&own.slots[i]) == NULL && cas_acq_rel(&own.slots[i], &empty, span)) {
+        if (load_relaxed(&own.slots[i]) == NULL && cas_acq_rel(&own.slots[i], &empty, span)) { /* O10 */
             return true;
         }
     }
@@ -31,7 +31,7 @@ static void slot_release(struct span *span)
 {
     for (size_t i = 0; i < OWN_MOST; i++) {
         struct span *held = span;
-        if (load_relaxed(&own.slots[i]) == span && cas_acq_rel(&own.slots[i], &held, NULL)) {
+        if (load_relaxed(&own.slots[i]) == span && cas_acq_rel(&own.slots[i], &held, NULL)) { /* O10 */
             return;
         }
     }
