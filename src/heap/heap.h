@@ -16,12 +16,12 @@
  * A free block:   word 0  link
  *                 word 1  link ^ address ^ secret ^ form
  *
- *     form 0  in a list of its owner
- *     form 1  sent to its owner: in its inbox, or sorted there to its slab by somebody else
- *     form 2  in the outbox of the thread that freed it (word 1 holds no link then)
+ *     FORM_OWN      in a list of its owner
+ *     FORM_SENT     sent to its owner: in its inbox, or sorted there to its slab by somebody else
+ *     FORM_OUTBOX   in the outbox of the thread that freed it (word 1 holds no link then)
  *
- * Handing a block out clears word 1. The forms differ in bits that a link or an address never has, so the upper half
- * of word 1 tells free from live but for one chance in 65536, and both words together but for one in 2^64.
+ * Handing a block out clears word 1. The forms leave the upper 16 bits alone, so these tell free from live but for one
+ * chance in 65536, and both words together but for one in 2^64.
  *
  * Invariants.  H1  A block is in at most one of: a bin, its slab's list, its slab's sorted list, an inbox, an outbox.
  *              H2  slab.n_free is the length of slab.list; n_free <= n_carved <= capacity.
@@ -55,7 +55,10 @@ struct block {
     _Atomic uintptr_t sum;
 };
 
-enum block_form { FORM_OWN = 0, FORM_SENT = 1, FORM_OUTBOX = 2 };
+/* Many bits apart, so that a few flipped ones don't make one form of another. */
+#define FORM_OWN ((uintptr_t)0)
+#define FORM_SENT ((uintptr_t)0x6a09e667f3bc)
+#define FORM_OUTBOX ((uintptr_t)0x3c6ef372fe94)
 
 struct slab;
 struct medium;
@@ -126,7 +129,8 @@ struct CACHE_ALIGNED heap {
     _Atomic uint32_t sort_lock;          /* guards sorted */
     _Atomic(struct block *) inbox;       /* O12 */
     _Atomic size_t inbox_bytes;          /* about what is in it */
-    _Atomic uint32_t collected_ms;       /* when the owner last took it */
+    _Atomic uint32_t looked_ms;          /* when the owner last looked there */
+    _Atomic bool away;                   /* it didn't when that was due: senders sort */
     _Atomic(struct medium *) medium_inbox; /* O13: medium slabs with remote frees */
     _Atomic uint32_t n_sorted;           /* slabs in sorted */
     struct slab *sorted[SMALL_CLASSES];  /* under sort_lock: slabs with blocks that others have sorted */

@@ -131,13 +131,13 @@ INLINE bool medium_lives(const struct medium *m, const void *p, unsigned index)
 }
 
 /* key: the block's address ^ the secret. */
-INLINE bool block_reads(const struct block *b, uintptr_t key, enum block_form form)
+INLINE bool block_reads(const struct block *b, uintptr_t key, uintptr_t form)
 {
     uintptr_t sum = load_relaxed(&b->sum) ^ form;
     return form == FORM_OUTBOX ? sum == key : (sum ^ load_relaxed(&b->link)) == key;
 }
 
-INLINE bool block_has_form(const struct block *b, enum block_form form)
+INLINE bool block_has_form(const struct block *b, uintptr_t form)
 {
     return block_reads(b, (uintptr_t)b ^ heap_secret(), form);
 }

@@ -2,8 +2,8 @@
 /* remote.c - blocks freed by a thread that does not own their slab.
  *
  *     free(p) by B                      B's outbox is full                    malloc by A, the owner
- *     mark p (form 2)             -->   chain, one compare-and-swap    -->    one exchange takes the inbox
- *     outbox[A] = p, ...                A.inbox -> p3 -> p2 -> p1 (form 1)    bins, or slabs' lists (form 0)
+ *     mark p (outbox)             -->   chain, one compare-and-swap    -->    one exchange takes the inbox
+ *     outbox[A] = p, ...                A.inbox -> p3 -> p2 -> p1 (sent)    bins, or slabs' lists (own)
  *
  * 1 Mark       word 1, so that a second free is found from now on.
  * 2 Send       a batch at a time. From a handler or a closed thread: alone, without the outbox.
@@ -22,10 +22,10 @@
 #include "os/os.h"
 
 #define OUTBOX_BYTES (32 * KIB)
-/* The owner is away when it hasn't looked for so long, or so much has gathered. */
-#define INBOX_AWAY_BYTES (256 * KIB)
+/* An owner is away when it hasn't looked for so long while so much gathered, or when far more did. */
+#define INBOX_AWAY_BYTES (64 * KIB)
 #define INBOX_AWAY_MS 100
-#define INBOX_MOST_BYTES (16 * MIB)
+#define INBOX_MOST_BYTES (4 * MIB)
 
 static uintptr_t key_of(const struct block *b)
 {
@@ -116,7 +116,7 @@ static void sort_inbox(struct heap *owner)
     sort_unlock(owner);
 }
 
-/* A slab's sorted blocks, form 1; NULL when there are none, or the lock is busy. */
+/* A slab's sorted blocks, in the form that is sent; NULL when there are none, or the lock is busy. */
 static struct block *sorted_take(struct heap *h, unsigned c)
 {
     if (!sort_lock_try(h)) {
@@ -157,7 +157,7 @@ bool inbox_collect(struct heap *h, bool into_bins)
     store_relaxed(&h->inbox_bytes, 0);
     struct block *b = xchg_acquire(&h->inbox, NULL); /* O12 */
     uint32_t now = (uint32_t)os_now_ms();
-    store_relaxed(&h->collected_ms, now);
+    store_relaxed(&h->away, false);
     while (b != NULL) {
         struct block *next = sent_next(b);
         struct bin *bin = &h->bins[map_tag_code(map_tag(b)) & ~CLASS_SPARSE];
@@ -175,8 +175,14 @@ bool inbox_collect(struct heap *h, bool into_bins)
 
 static bool owner_is_away(struct heap *owner, size_t waiting)
 {
-    return waiting > INBOX_MOST_BYTES ||
-           (uint32_t)os_now_ms() - load_relaxed(&owner->collected_ms) > INBOX_AWAY_MS;
+    if (load_relaxed(&owner->away)) {
+        return true;
+    }
+    if (waiting < INBOX_MOST_BYTES && (uint32_t)os_now_ms() - load_relaxed(&owner->looked_ms) < INBOX_AWAY_MS) {
+        return false;
+    }
+    store_relaxed(&owner->away, true);
+    return true;
 }
 
 /* The chain's links but the last are set. */

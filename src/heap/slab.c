@@ -375,6 +375,7 @@ bool bin_refill(struct heap *h, unsigned c)
     struct bin *bin = &h->bins[c];
     uint64_t now = os_now_ms();
     heap_tick(h, now);
+    store_relaxed(&h->looked_ms, (uint32_t)now);
     if (inbox_collect(h, /* into_bins */ true) && bin->head != NULL) {
         return true;
     }

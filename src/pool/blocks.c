@@ -9,6 +9,7 @@
  * Orders.  OP1  see superblock_take. OP3: see room.c; the anchor is the lowest level there.
  *          OP7  A hint is stored with release and loaded with acquire: who follows it sees the segment's books.
  */
+#include "pool/place.h"
 #include "pool/pool_internal.h"
 
 /* ---- create and retire -------------------------------------------------------------------------------------- */
@@ -73,6 +74,27 @@ static bool is_hint(struct pool *pool, const struct spot *spot, unsigned c)
     return load_relaxed(&pool->places[place].hint[c]) == spot_id(spot);
 }
 
+static bool hint_has_room(struct pool *pool, unsigned c, unsigned place)
+{
+    unit_id id = load_acquire(&pool->places[place].hint[c]); /* OP7 */
+    if (id == 0) {
+        return false;
+    }
+    struct spot spot = spot_of(pool, id);
+    return (load_relaxed(&spot_unit(&spot)->anchor) & ~ANCHOR_OPEN) != 0; /* relaxed: a guess */
+}
+
+/* A full superblock got a free block. Where the hint has none left, the next call takes this one, whose lines are in
+ * the cache, without a search. */
+static NOINLINE void became_useful(struct pool *pool, const struct spot *spot, unsigned c)
+{
+    room_set(pool, spot, c);
+    unsigned place = place_now() % PLACES;
+    if (!hint_has_room(pool, c, place) && !is_hint(pool, spot, c)) {
+        store_release(&pool->places[place].hint[c], spot_id(spot)); /* OP7 */
+    }
+}
+
 bool block_give(struct pool *pool, const struct spot *spot, unsigned c, unsigned n)
 {
     struct unit *unit = spot_unit(spot);
@@ -86,7 +108,7 @@ bool block_give(struct pool *pool, const struct spot *spot, unsigned c, unsigned
     } while (!cas_weak_seq_cst(&unit->anchor, &anchor, anchor | bit));
     /* From here on the superblock may be taken apart by another thread: what follows are guesses that get checked. */
     if (UNLIKELY(anchor == ANCHOR_OPEN)) {
-        room_set(pool, spot, c);
+        became_useful(pool, spot, c);
     }
     uint64_t empty = pool_classes[c].empty;
     if (UNLIKELY((anchor | bit) == empty) && !is_hint(pool, spot, c)) {

@@ -143,8 +143,7 @@ void *pool_malloc(struct pool *pool, size_t bytes, size_t align)
         unsigned c = class_of(bytes);
         unit_id id = load_acquire(&pool->places[place].hint[c]); /* OP7 */
         if (LIKELY(id != 0)) {
-            struct spot spot = {.number = (id - 1) >> SEGMENT_UNIT_SHIFT, .unit = (id - 1) % SEGMENT_UNITS};
-            spot.segment = pool_segment(pool, spot.number);
+            struct spot spot = spot_of(pool, id);
             void *block = superblock_take(pool, &spot, c);
             if (LIKELY(block != NULL)) {
                 return block;

@@ -177,6 +177,14 @@ INLINE unit_id spot_id(const struct spot *spot)
     return (spot->number << SEGMENT_UNIT_SHIFT | spot->unit) + 1;
 }
 
+/* id is not 0. */
+INLINE struct spot spot_of(struct pool *pool, unit_id id)
+{
+    struct spot spot = {.number = (id - 1) >> SEGMENT_UNIT_SHIFT, .unit = (id - 1) % SEGMENT_UNITS};
+    spot.segment = pool_segment(pool, spot.number);
+    return spot;
+}
+
 INLINE struct unit *spot_unit(const struct spot *spot)
 {
     return segment_unit(spot->segment, spot->unit);
