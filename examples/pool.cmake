@@ -1,0 +1,5 @@
+add_executable(example_crash_reporter crash_reporter.c)
+target_link_libraries(example_crash_reporter PRIVATE allot allot_warnings Threads::Threads)
+target_compile_options(example_crash_reporter PRIVATE -Wno-infinite-recursion)
+add_test(NAME examples.crash_reporter COMMAND example_crash_reporter check)
+set_tests_properties(examples.crash_reporter PROPERTIES LABELS examples TIMEOUT 60)
