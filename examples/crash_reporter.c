@@ -142,10 +142,13 @@ static void install_reporter(void)
 
 static void touch_null(void)
 {
-    int *volatile nowhere = NULL;
+    volatile int *volatile nowhere = NULL;
     *nowhere = 1;
 }
 
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Winfinite-recursion" /* that is what it is for */
+#endif
 static int overflow_stack(volatile int *depth)
 {
     volatile char fill[4096];
