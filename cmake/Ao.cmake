@@ -27,3 +27,5 @@ install(TARGETS allot_ao allot_ao_static
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 configure_file(${PROJECT_SOURCE_DIR}/cmake/allot-ao.pc.in allot-ao.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/allot-ao.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${PROJECT_SOURCE_DIR}/docs/man/AO_malloc.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
+install(FILES ${PROJECT_SOURCE_DIR}/docs/man/allot_pool.7 DESTINATION ${CMAKE_INSTALL_MANDIR}/man7)
