@@ -181,7 +181,7 @@ void calls_pool_free(void *p)
 
 void calls_pool_in_handler(const struct call *call)
 {
-    static void *kept[16];
+    static void *kept[4];
     static unsigned n;
     void *p[3];
     for (unsigned i = 0; i < 3; i++) {
@@ -193,10 +193,10 @@ void calls_pool_in_handler(const struct call *call)
     p[1] = allot_pool_realloc(p[1], call->bytes + 500);
     block_add_pool(p[1], call->bytes + 500);
     calls_pool_free(p[1]);
-    if (kept[n % 16] != NULL) {
-        calls_pool_free(kept[n % 16]);
+    if (kept[n % 4] != NULL) {
+        calls_pool_free(kept[n % 4]);
     }
-    kept[n++ % 16] = p[2];
+    kept[n++ % 4] = p[2];
 }
 #else
 bool calls_have_pool(void)

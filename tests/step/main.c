@@ -2,6 +2,7 @@
 /* main.c - the stepper's command line. See step.h for what it does, README.md for how to run it. */
 #include "step.h"
 
+#include <fnmatch.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,14 +18,14 @@ __attribute__((weak)) int toy_plant(const char *fault);
 
 struct shared *shared;
 
-static const char usage[] = "step [-m mode,...] [-c call] [-b boundaries] [-o outer boundaries] [-t seconds]\n"
+static const char usage[] = "step [-m mode,...] [-c call,...] [-b boundaries] [-o outer boundaries] [-t seconds]\n"
                             "     [-e expected failure] [-f fault in the toy allocator] [-l]\n"
                             "  -m  once, always, nested, stopped, beside, jump, fork; all without it\n"
-                            "  -c  only calls whose name starts so\n"
+                            "  -c  only calls with such names: patterns as the shell's, with commas between\n"
                             "  -b  at most so many boundaries a run; 0: all\n"
                             "  -o  nested: so many boundaries where the outer handler comes in\n"
                             "  -t  no copy may take longer\n"
-                            "  -e  succeed when a failure with these words is found, and only then\n"
+                            "  -e  succeed when a failure with these words (or those, with | between) is found, and only then\n"
                             "  -l  list the calls\n";
 
 NORETURN static void wrong_usage(void)
@@ -66,7 +67,7 @@ static void parse(int n, char **arguments)
             options.modes = parse_modes(optarg);
             break;
         case 'c':
-            options.only_call = optarg;
+            options.only_calls = optarg;
             break;
         case 'b':
             options.budget = (unsigned)strtoul(optarg, NULL, 10);
@@ -105,10 +106,27 @@ static void stay_on_this_cpu(void)
     sched_setaffinity(0, sizeof one, &one);
 }
 
+static const char *next_of(const char *patterns)
+{
+    const char *comma = strchr(patterns, ',');
+    return comma == NULL ? NULL : comma + 1;
+}
+
+static bool fits(const char *name, const char *patterns)
+{
+    char pattern[64];
+    for (const char *p = patterns; p != NULL; p = next_of(p)) {
+        snprintf(pattern, sizeof pattern, "%.*s", (int)strcspn(p, ","), p);
+        if (fnmatch(pattern, name, 0) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool wanted(const struct call *call, enum mode mode)
 {
-    if ((options.modes & 1u << mode) == 0 ||
-        (options.only_call != NULL && strncmp(call->name, options.only_call, strlen(options.only_call)) != 0)) {
+    if ((options.modes & 1u << mode) == 0 || (options.only_calls != NULL && !fits(call->name, options.only_calls))) {
         return false;
     }
     if ((call->flags & CALL_POOL) != 0 && !calls_have_pool()) {

@@ -11,7 +11,6 @@
 #include <allot/allot.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -25,6 +24,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 /* clang-format off */
@@ -39,6 +39,8 @@ MARK(stage_handled);
 __asm__(".text\n.globl stage_system_call\nstage_system_call:\n    syscall\n    int3\n");
 
 #define ROUND_OVER UINT32_MAX
+#define FUTEX_WAIT 0 /* linux/futex.h is not among a libc's headers */
+#define FUTEX_WAKE 1
 
 static struct {
     const struct call *call;
@@ -46,11 +48,11 @@ static struct {
     pid_t pid, tracer;
     sigjmp_buf back;
     volatile int elsewhere; /* in handlers, or on another thread while the one under test waits */
-    bool is_forked_copy; /* a child of _Fork in a handler */
+    bool is_forked_copy;    /* a child of _Fork in a handler */
     void *stock[N_STOCKS][MAX_CALLS / 8];
     unsigned n_stock[N_STOCKS];
     void (*sleepers_job)(void);
-    _Atomic uint32_t sleepers_turn; /* futex: 1 do the job, 2 done */
+    _Atomic uint32_t sleepers_turn;   /* futex: 1 do the job, 2 done */
     _Atomic uint32_t thread_may_go;   /* futex */
     _Atomic uint32_t visitors_may_go; /* futex */
     pthread_key_t end_key;
@@ -58,8 +60,12 @@ static struct {
     pthread_t beside[2];
     void *gift[2][1024]; /* blocks that the threads beside take away */
     uint64_t gift_seed[2][1024];
+    void *hoard[2][4000]; /* grows, so that these threads need fresh memory now and then */
+    unsigned n_hoard[2];
     _Atomic unsigned n_gift[2];
-    _Atomic unsigned n_visitors;
+    _Atomic(void *) exchanged[64];
+    _Atomic unsigned n_bursts;   /* done, both threads together */
+    _Atomic uint32_t n_visitors; /* futex: that are through; 3: and the last one has looked */
 } stage;
 
 bool stage_is_elsewhere(void)
@@ -217,8 +223,8 @@ static void keep(void *p)
 static void allocate_and_free(void)
 {
     size_t bytes = handlers_bytes();
+    void *first = block_malloc(bytes); /* what the interrupted call may have its eye on: it is not given back */
     void *small = block_malloc(48);
-    void *same = block_malloc(bytes);
     keep(block_malloc(bytes));
     for (enum stock stock = 0; stock < N_STOCKS; stock++) {
         void *p = stage_stock(stock);
@@ -237,7 +243,7 @@ static void allocate_and_free(void)
     block_free(medium);
     block_free(zeroed);
     keep(block_realloc(aligned, 2000));
-    keep(same);
+    keep(first);
     if (stage_tests_pool()) {
         calls_pool_in_handler(stage.call);
     }
@@ -276,9 +282,11 @@ static void *visit(void *number)
         free(stage.gift[who][i]);
     }
     blocks_churn(who + 1, 10000);
-    if (atomic_fetch_add(&stage.n_visitors, 1) == 1) { /* the other one is through */
+    if (atomic_fetch_add(&stage.n_visitors, 1) == 1) {
         blocks_audit((stage.call->flags & CALL_AT_ONCE) != 0 ? stage.call->n : 1, "while it is stopped");
+        futex_set(&stage.n_visitors, 3);
     }
+    futex_wait_for(&stage.n_visitors, 3); /* quiet while the other one looks */
     return NULL;
 }
 
@@ -382,6 +390,15 @@ static void on_trap(int signal)
     (void)signal;
 }
 
+/* For the report: where it came from. Then it comes again and ends the process. */
+static void on_fault(int signal, siginfo_t *info, void *context)
+{
+    const ucontext_t *interrupted = context;
+    (void)signal;
+    (void)info;
+    shared->fault_at = (uintptr_t)interrupted->uc_mcontext.gregs[REG_RIP];
+}
+
 static void set_handlers(void)
 {
     struct sigaction action = {.sa_handler = stage_on_signal};
@@ -389,14 +406,43 @@ static void set_handlers(void)
     sigaction(SIGUSR2, &action, NULL);
     action.sa_handler = on_trap;
     sigaction(SIGTRAP, &action, NULL);
+    struct sigaction fault = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | (int)SA_RESETHAND};
+    sigaction(SIGSEGV, &fault, NULL);
+    sigaction(SIGBUS, &fault, NULL);
+    sigaction(SIGILL, &fault, NULL);
 }
 
 /* ---- threads that go on while the call stands still --------------------------------------------------------- */
 
+/* What one of them allocates the other frees. */
+static void exchange_blocks(bool is_last)
+{
+    for (unsigned i = 0; i < 64; i++) {
+        free(atomic_exchange(&stage.exchanged[i], is_last ? NULL : malloc(100)));
+    }
+}
+
+static void spend_hoard(unsigned who)
+{
+    while (stage.n_hoard[who] > 0) {
+        free(stage.hoard[who][--stage.n_hoard[who]]);
+    }
+}
+
+static void hoard_blocks(unsigned who)
+{
+    size_t bytes = stage.call->bytes < 4096 ? stage.call->bytes : 4096;
+    if (stage.n_hoard[who] == 4000) {
+        spend_hoard(who);
+    }
+    for (unsigned i = 0; i < 40; i++) {
+        stage.hoard[who][stage.n_hoard[who]++] = malloc(bytes);
+    }
+}
+
 static void *go_on(void *number)
 {
     unsigned who = (unsigned)(uintptr_t)number;
-    static _Atomic(void *) exchanged[64];
     use_all_cpus();
     for (uint32_t round = 0;;) {
         futex_wait(&shared->round, round, 1000);
@@ -405,22 +451,21 @@ static void *go_on(void *number)
         }
         round = atomic_load(&shared->round);
         if (round == ROUND_OVER) {
+            spend_hoard(who);
             return NULL;
         }
-        for (unsigned i = 0; i < 2 && stage.n_gift[who] > 0; i++) {
+        for (unsigned i = 0; i < 2 && round % 64 == 0 && stage.n_gift[who] > 0; i++) {
             unsigned n = --stage.n_gift[who];
             if (!block_intact(stage.gift[who][n], stage.call->bytes, stage.call->bytes, stage.gift_seed[who][n])) {
                 fail("damaged: the contents of %p have changed, found by a thread beside", stage.gift[who][n]);
             }
             free(stage.gift[who][n]);
         }
-        for (unsigned i = 0; i < 64; i++) { /* what one of them allocates the other frees */
-            free(atomic_exchange(&exchanged[i], NULL));
-            atomic_store(&exchanged[i], round % 64 == 0 ? NULL : malloc(100));
-        }
+        hoard_blocks(who);
+        exchange_blocks(false);
         blocks_churn(who + 1, 10000);
-        for (unsigned i = 0; i < 64; i++) {
-            free(atomic_exchange(&exchanged[i], NULL));
+        if (atomic_fetch_add(&stage.n_bursts, 1) % 2 == 1) {
+            exchange_blocks(true);
         }
         atomic_fetch_add(&shared->n_done, 1);
         futex_wake(&shared->n_done);
@@ -521,7 +566,7 @@ static unsigned settle_flight(bool interrupted)
 static void settle(bool interrupted)
 {
     unsigned n_in_flight = settle_flight(interrupted);
-    if (stage.mode == MODE_BESIDE && (stage.call->flags & CALL_THREAD_EXIT) == 0) {
+    if (stage.mode == MODE_BESIDE) {
         end_beside();
     }
     blocks_verify();
@@ -618,9 +663,6 @@ static void run_thread_exit(void)
 {
     pthread_key_create(&stage.end_key, at_thread_end);
     pthread_join(start_thread(end_of_thread, NULL), NULL);
-    if (stage.mode == MODE_BESIDE) {
-        end_beside();
-    }
     blocks_work(200);
     blocks_audit(0, "after the thread's end");
     blocks_free_all();

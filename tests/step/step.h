@@ -47,7 +47,8 @@ struct shared {
     _Atomic uint32_t n_done; /* futex: bursts done, both threads together */
     uintptr_t tid_address;   /* where libc keeps the thread's number; 0 when not found */
     _Atomic uint32_t failed;
-    char message[400]; /* of the first failure */
+    char message[400];  /* of the first failure */
+    uintptr_t fault_at; /* the instruction that a fatal signal came from; 0: none came */
 };
 extern struct shared *shared;
 
@@ -206,7 +207,7 @@ bool wait_for_end(pid_t pid, double seconds, int *status);
 /* ---- where.c ------------------------------------------------------------------------------------------------ */
 
 /* "name+0x1f (file)" into text. */
-void where(pid_t pid, uintptr_t address, char *text, size_t capacity);
+void where(uintptr_t address, char *text, size_t capacity);
 
 /* ---- drive.c ------------------------------------------------------------------------------------------------ */
 
@@ -214,9 +215,9 @@ struct options {
     unsigned budget;        /* boundaries tried per run where a path is longer */
     double seconds;         /* for a copy to end in */
     unsigned max_reports;   /* failures shown per run */
-    const char *only_call;  /* part of a name; NULL: all */
+    const char *only_calls; /* patterns of names, with commas between; NULL: all */
     unsigned modes;         /* bits */
-    const char *expect;     /* part of a message that must come; NULL: there must be none */
+    const char *expect;     /* parts of messages, with | between: one must come. NULL: there must be none */
     unsigned n_outer;       /* nested: boundaries where the outer handler comes in */
 };
 extern struct options options;

@@ -57,15 +57,16 @@ struct mapping {
 };
 
 enum fault { NONE, HEAD, PUSH, LOCK, REALLOC, RESERVED, STUCK, INBOX, N_FAULTS };
-static const char *const fault_name[N_FAULTS] = {"none", "head", "push", "lock", "realloc", "reserve", "stuck", "inbox"};
+static const char *const fault_name[N_FAULTS] = {"none",    "head",    "push",  "lock",
+                                                 "realloc", "reserve", "stuck", "inbox"};
 
 static struct {
     enum fault fault;
     _Atomic(char *) region;
-    _Atomic size_t used;                            /* of the region */
-    _Atomic uint8_t chunk_class[REGION / CHUNK];    /* + 1, once its blocks have headers */
-    struct heap heap[N_HEAPS];                      /* 0: its number is the reserve's */
-    _Atomic uint64_t reserve[N_CLASSES];            /* block's number in units of 64 bytes; counter above */
+    _Atomic size_t used;                         /* of the region */
+    _Atomic uint8_t chunk_class[REGION / CHUNK]; /* + 1, once its blocks have headers */
+    struct heap heap[N_HEAPS];                   /* 0: its number is the reserve's */
+    _Atomic uint64_t reserve[N_CLASSES];         /* block's number in units of 64 bytes; counter above */
     struct mapping mapping[N_MAPPINGS];
     pthread_key_t key;
     _Atomic bool lock; /* fault LOCK */
@@ -145,7 +146,7 @@ static struct block *cut(char *chunk, unsigned class, uint16_t heap)
     }
     for (size_t at = CHUNK; at > 0; at -= bytes) {
         struct header *header = (struct header *)(chunk + at - bytes);
-        *header = (struct header){.class = (uint16_t)class, .heap = heap};
+        *header = (struct header){.class = (uint16_t) class, .heap = heap};
         struct block *block = (struct block *)(header + 1);
         block->next = list;
         list = block;
@@ -163,9 +164,6 @@ static void reserve_push(struct block *block, unsigned class)
 {
     uint64_t number = (uint64_t)((char *)block - region()) / 64;
     uint64_t head = atomic_load(&toy.reserve[class]);
-    if (toy.fault == STUCK) {
-        return;
-    }
     do {
         *(_Atomic uint64_t *)block = head & UINT32_MAX;
     } while (!atomic_compare_exchange_weak(&toy.reserve[class], &head, ((head >> 32) + 1) << 32 | number));
@@ -181,10 +179,6 @@ static void *reserve_malloc(unsigned class)
             for (struct block *block = cut(take_granule(), class, RESERVE); block != NULL; block = next) {
                 next = block->next;
                 reserve_push(block, class);
-                if (toy.fault == STUCK) {
-                    atomic_store(&header_of(block)->live, 1);
-                    return block;
-                }
             }
             continue;
         }
@@ -336,7 +330,7 @@ static void unmap_block(struct header *header)
 
 void *malloc(size_t bytes)
 {
-    for (unsigned class = 0; class < N_CLASSES; class++) {
+    for (unsigned class = 0; class < N_CLASSES; class ++) {
         if (bytes <= payload(class)) {
             return small_malloc(class);
         }
@@ -359,7 +353,9 @@ void free(void *p)
     if (class == MAPPED) {
         unmap_block(header);
     } else if (header->heap == RESERVE) {
-        reserve_push(block, class);
+        if (toy.fault != STUCK) {
+            reserve_push(block, class);
+        }
     } else if (h == &toy.heap[header->heap]) {
         if (toy.fault != PUSH) {
             current = NULL;
@@ -442,7 +438,7 @@ size_t allot_good_size(size_t bytes)
 {
     unsigned class = 0;
     while (class < N_CLASSES && bytes > payload(class)) {
-        class++;
+        class ++;
     }
     return class < N_CLASSES ? payload(class) : bytes;
 }
@@ -510,6 +506,4 @@ void allot_free_batch(void *const *blocks, size_t n)
     }
 }
 
-void allot_thread_flush(void)
-{
-}
+void allot_thread_flush(void) {}

@@ -32,7 +32,13 @@ NORETURN static void broken(const char *what)
     exit(2);
 }
 
-static void request(int what, pid_t thread, void *address, void *data, const char *name)
+#ifdef __GLIBC__
+typedef enum __ptrace_request ptrace_request;
+#else
+typedef int ptrace_request;
+#endif
+
+static void request(ptrace_request what, pid_t thread, void *address, void *data, const char *name)
 {
     /* ESRCH: killed since it stopped, as by its alarm; the next wait says so. */
     if (ptrace(what, thread, address, data) != 0 && errno != ESRCH) {

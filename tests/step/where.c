@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* where.c - an address as symbol+offset, static functions included: from the symbol table of the mapped file. */
+/* where.c - an address as symbol+offset, static functions included: from the symbol table of the mapped file. The stage
+ * is a fork of the tracer, so the tracer's own mappings tell, also when the stage is gone. */
 #include "step.h"
 
 #include <elf.h>
@@ -11,16 +12,15 @@
 #include <unistd.h>
 
 struct place {
-    uintptr_t begin;   /* of the mapping that holds the address */
+    uintptr_t begin;      /* of the mapping that holds the address */
     unsigned long offset; /* of that in its file */
     char path[256];
 };
 
-static bool find_mapping(pid_t pid, uintptr_t address, struct place *place)
+static bool find_mapping(uintptr_t address, struct place *place)
 {
     char line[512];
-    snprintf(line, sizeof line, "/proc/%d/maps", (int)pid);
-    FILE *file = fopen(line, "re");
+    FILE *file = fopen("/proc/self/maps", "re");
     bool found = false;
     while (file != NULL && !found && fgets(line, sizeof line, file) != NULL) {
         unsigned long begin;
@@ -70,11 +70,11 @@ static const char *find_symbol(const Elf64_Ehdr *elf, uintptr_t address, uintptr
     return name;
 }
 
-void where(pid_t pid, uintptr_t address, char *text, size_t capacity)
+void where(uintptr_t address, char *text, size_t capacity)
 {
     struct place place;
     snprintf(text, capacity, "%#lx", (unsigned long)address);
-    if (!find_mapping(pid, address, &place)) {
+    if (!find_mapping(address, &place)) {
         return;
     }
     unsigned long offset = address - place.begin + place.offset;
