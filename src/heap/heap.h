@@ -50,6 +50,10 @@
 
 #define BLOCK_ALIGN 16u
 
+/* Two tables lead from sizes to small classes: steps of 16 bytes to here, of 128 above. */
+#define TABLE_LARGEST 1024u
+#define TABLE_UPPER_STEP 128u
+
 struct block {
     _Atomic uintptr_t link;
     _Atomic uintptr_t sum;
@@ -63,6 +67,7 @@ struct block {
 struct slab;
 struct medium;
 
+/* One cache line. */
 struct CACHE_ALIGNED bin {
     struct block *head; /* owner only, all of this struct */
     int32_t room;       /* limit less the length of the list; below 0 it is over the limit */
@@ -72,13 +77,14 @@ struct CACHE_ALIGNED bin {
     uintptr_t fresh_begin;
     int32_t limit;
     int32_t learned; /* what limit is while blocks are taken; it falls below while they are only freed */
+    uint32_t learned_ms; /* when that last grew */
     uint32_t size;
     struct slab *partial; /* slabs with a list of their own */
-    struct slab *carve;
-    uint32_t learned_ms; /* when the limit last grew */
     uint32_t n_carved;   /* blocks of all slabs of the class */
     uint32_t n_listed;   /* of them, in slabs' lists or bare */
 };
+
+_Static_assert(sizeof(struct bin) == CACHE_LINE, "one cache line");
 
 INLINE int32_t bin_count(const struct bin *bin)
 {
@@ -105,8 +111,9 @@ struct CACHE_ALIGNED heap {
     uintptr_t window_begin; /* as map_window has it; all 0 in a heap that nothing matches */
     uintptr_t window_granules;
     _Atomic uint32_t *window_tags;
+    uint8_t class_of[TABLE_LARGEST / BLOCK_ALIGN + 1];          /* by (size + 15) / 16 */
+    uint8_t upper_class_of[SMALL_LARGEST / TABLE_UPPER_STEP + 1]; /* above TABLE_LARGEST: by (size + 127) / 128 */
     struct bin bins[SMALL_CLASSES + 1]; /* the last one is always empty, see heap_set_fill */
-    uint8_t class_of[SMALL_LARGEST / BLOCK_ALIGN + 1]; /* by (size + 15) / 16 */
 
     /* owner only */
     bool filling;               /* see heap_set_fill */
@@ -159,12 +166,17 @@ void heap_sort_bin(struct heap *h, struct bin *bin);
 INLINE void *heap_malloc(size_t bytes)
 {
     struct heap *h = load_relaxed(&heap_current);
-    if (UNLIKELY(bytes > SMALL_LARGEST)) {
+    size_t c;
+    if (LIKELY(bytes <= TABLE_LARGEST)) {
+        c = h->class_of[(bytes + BLOCK_ALIGN - 1) / BLOCK_ALIGN];
+    } else if (bytes <= SMALL_LARGEST) {
+        c = h->upper_class_of[(bytes + TABLE_UPPER_STEP - 1) / TABLE_UPPER_STEP];
+    } else {
         return heap_malloc_slow(bytes);
     }
     store_relaxed(&heap_current, HEAP_LENT);
     signal_fence();
-    struct bin *bin = &h->bins[h->class_of[(bytes + BLOCK_ALIGN - 1) / BLOCK_ALIGN]];
+    struct bin *bin = &h->bins[c];
     struct block *b = bin->head;
     if (UNLIKELY(b == NULL)) {
         return heap_refill_malloc(h, bytes, NULL);
@@ -196,6 +208,7 @@ INLINE void heap_free(void *p)
         return;
     }
     struct bin *bin = &h->bins[x];
+    __asm__("" : "+r"(bin)); /* computed once: the compiler would keep x as well, and compute it again for the slow way */
     struct block *b = p;
     uintptr_t key = h->secret ^ at;
     /* In this order: a misplaced pointer's word 1 may lie outside. */

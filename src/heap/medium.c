@@ -277,7 +277,7 @@ void medium_collect(struct heap *h)
                 m->span.zero = 1;
             }
         }
-        uint64_t bits = xchg_acquire(&m->remote, 0); /* O13 */
+        uint64_t bits = xchg_acq_rel(&m->remote, 0); /* O13: remote_next was read before it may be written again */
         put_bits(h, m, bits);
         m = next;
     }

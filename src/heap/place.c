@@ -73,7 +73,7 @@ static char *large_begin(const void *p)
 struct place place_find(const void *p)
 {
     struct place place = {.kind = PLACE_NONE};
-    uint32_t tag = map_tag(p);
+    uint32_t tag = map_tag_acquire(p);
     uint32_t code = map_tag_code(tag);
     if (tag == 0 || code == MAP_CODE_POOL) {
         place.kind = pool_owns(p) ? PLACE_POOL : PLACE_NONE;

@@ -280,15 +280,17 @@ void remote_free(struct heap *h, struct slab *slab, struct block *b)
 /* ---- medium slabs ------------------------------------------------------------------------------------------- */
 
 /* Nobody uses any block, and the owner is away: the pages need not wait for it. */
-static void purge_unused(struct heap *owner, struct medium *m)
+static void purge_unused(struct heap *owner, struct medium *m, unsigned class, unsigned capacity)
 {
-    uint64_t all = m->capacity == 64 ? UINT64_MAX : ((uint64_t)1 << m->capacity) - 1;
+    uint64_t all = capacity == 64 ? UINT64_MAX : ((uint64_t)1 << capacity) - 1;
     if (!sort_lock_try(owner)) {
         return;
     }
-    /* O13 acquire: what was written to the blocks lies before the purge. The owner takes the bits under the same lock,
-     * so the blocks stay free while it is held. */
-    if (load_acquire(&m->remote) == all && !m->remote_purged) {
+    /* Before the lock was had, the slab may have left, and its descriptor may describe another. If it still is the
+     * owner's: that takes the bits under the same lock, so the blocks stay free while it is held. */
+    bool is_same = map_tag_acquire(m->span.begin) == map_make_tag(owner->number, class);
+    /* O13 acquire: what was written to the blocks lies before the purge. */
+    if (is_same && load_acquire(&m->remote) == all && !m->remote_purged) {
         m->remote_purged = os_purge(m->span.begin, span_bytes(&m->span), /* lazy */ false) == 0;
     }
     sort_unlock(owner);
@@ -298,7 +300,8 @@ void remote_free_medium(struct medium *m, unsigned index)
 {
     struct heap *owner = m->owner;
     uint64_t bit = (uint64_t)1 << index;
-    unsigned capacity = m->capacity;
+    unsigned capacity = m->capacity; /* read first: with our bit set, the slab may leave */
+    unsigned class = m->class;
     uint64_t old = or_acq_rel(&m->remote, bit); /* O13 */
     if (UNLIKELY((old & bit) != 0)) {
         fault_of_pointer("double free", "double free", m->span.begin + (size_t)index * m->block_bytes);
@@ -313,6 +316,6 @@ void remote_free_medium(struct medium *m, unsigned index)
     if (load_relaxed(&owner->state) == HEAP_IDLE) {
         heap_serve_idle(owner);
     } else if (bit_count(old | bit) == capacity) {
-        purge_unused(owner, m);
+        purge_unused(owner, m, class, capacity);
     }
 }

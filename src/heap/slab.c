@@ -3,7 +3,7 @@
  *
  *     bin.head -> newest ... oldest            a thread's free blocks of one class, of any of its slabs
  *     bin.partial -> slab -> slab              slabs with blocks in their own list
- *     bin.carve                                the one slab that has uncut space (bin.fresh_*)
+ *     bin.fresh_begin, fresh_bytes             the uncut space of the one slab that is being carved
  *
  * 1 Refill     the bin is empty: it takes the list of a partial slab, whole; else what others sorted; else it carves.
  * 2 Sort       the bin has passed its limit: its newest blocks, still in the cache, go back to their slabs' lists.
@@ -81,6 +81,12 @@ static void partial_unlink(struct bin *bin, struct slab *slab)
     slab->in_partial = 0;
 }
 
+/* The slab that the bin cuts blocks from; NULL when there is none. */
+static struct slab *carved_slab(const struct bin *bin)
+{
+    return bin->fresh_bytes == 0 ? NULL : slab_of((const void *)bin->fresh_begin);
+}
+
 /* ---- bins --------------------------------------------------------------------------------------------------- */
 
 static int32_t first_limit(size_t size)
@@ -143,8 +149,7 @@ void slab_release(struct heap *h, struct slab *slab)
     if (slab->in_partial) {
         partial_unlink(bin, slab);
     }
-    if (bin->carve == slab) {
-        bin->carve = NULL;
+    if (carved_slab(bin) == slab) {
         bin->fresh_bytes = 0;
     }
     bin->n_carved -= load_relaxed(&slab->n_carved);
@@ -167,7 +172,7 @@ void slab_put(struct heap *h, struct block *b, uint32_t now_ms)
     slab->n_free++;
     bin->n_listed++;
     slab->stamp_ms = now_ms;
-    if (all_back(slab) && slab != bin->carve) {
+    if (all_back(slab) && slab != carved_slab(bin)) {
         slab_release(h, slab);
     } else if (!slab->in_partial) {
         partial_link(bin, slab);
@@ -214,13 +219,12 @@ static void chain_blocks(struct heap *h, struct bin *bin, char *first, size_t n)
 static bool carve(struct heap *h, unsigned c)
 {
     struct bin *bin = &h->bins[c];
-    struct slab *slab = bin->carve;
+    struct slab *slab = carved_slab(bin);
     if (slab == NULL) {
         slab = slab_new(h, c);
         if (slab == NULL) {
             return false;
         }
-        bin->carve = slab;
     }
     size_t carved = load_relaxed(&slab->n_carved);
     size_t n = size_max(size_max(CARVE_BYTES_LEAST / bin->size, 1), carved / 2);
@@ -231,9 +235,6 @@ static bool carve(struct heap *h, unsigned c)
     bin->n_carved += (uint32_t)n;
     bin->fresh_begin = (uintptr_t)first + n * bin->size;
     bin->fresh_bytes = (uint32_t)((slab->capacity - carved - n) * bin->size);
-    if (bin->fresh_bytes == 0) {
-        bin->carve = NULL;
-    }
     return true;
 }
 
@@ -325,7 +326,7 @@ static size_t slab_purge(struct heap *h, struct slab *slab)
     unsigned bare = load_relaxed(&slab->bare_pages);
     unsigned pages = all & ~pages_in_use(h, slab) & ~bare;
     /* What is being carved stays: the border between cut and uncut blocks runs through it. */
-    if (pages == 0 || slab == h->bins[slab->class].carve) {
+    if (pages == 0 || slab == carved_slab(&h->bins[slab->class])) {
         return 0;
     }
     store_relaxed(&slab->bare_pages, (uint16_t)(bare | drop_pages(h, slab, pages)));
@@ -418,8 +419,9 @@ static void follow_live(struct heap *h, struct bin *bin)
     }
     set_limit(h, bin, limit);
     bin_sort(h, bin, -bin->room);
-    if (live == 0 && bin->carve != NULL && all_back(bin->carve)) {
-        slab_release(h, bin->carve);
+    struct slab *carved = carved_slab(bin);
+    if (live == 0 && carved != NULL && all_back(carved)) {
+        slab_release(h, carved);
     }
 }
 
@@ -437,8 +439,9 @@ void slabs_flush(struct heap *h)
     for (unsigned c = 0; c < SMALL_CLASSES; c++) {
         struct bin *bin = &h->bins[c];
         bin_sort(h, bin, bin_count(bin));
-        if (bin->carve != NULL && all_back(bin->carve)) {
-            slab_release(h, bin->carve);
+        struct slab *carved = carved_slab(bin);
+        if (carved != NULL && all_back(carved)) {
+            slab_release(h, carved);
         }
     }
 }
@@ -492,7 +495,6 @@ void slabs_rebuild(struct heap *h)
         bin->head = NULL;
         bin->room = bin->limit;
         bin->partial = NULL;
-        bin->carve = NULL;
         bin->fresh_bytes = 0;
         bin->n_carved = 0;
         bin->n_listed = 0;

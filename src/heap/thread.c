@@ -109,12 +109,16 @@ static void fast_path_on(struct heap *h)
     for (size_t n = 0; n < sizeof h->class_of; n++) {
         h->class_of[n] = (uint8_t)class_of(n * BLOCK_ALIGN);
     }
+    for (size_t n = 0; n < sizeof h->upper_class_of; n++) {
+        h->upper_class_of[n] = (uint8_t)class_of(n * TABLE_UPPER_STEP);
+    }
 }
 
 static void fast_path_off(struct heap *h)
 {
     h->tag = heap_lent.tag;
     memset(h->class_of, SMALL_CLASSES, sizeof h->class_of);
+    memset(h->upper_class_of, SMALL_CLASSES, sizeof h->upper_class_of);
 }
 
 void heap_follow_fill(struct heap *h)
@@ -165,10 +169,12 @@ static struct heap *heap_make(void)
         }
     } while (!cas_weak_relaxed(&heaps.n_heaps, &i, i + 1));
     struct heap_page *page = table_page(i);
-    struct heap *h = page == NULL ? NULL : map_books(sizeof *h);
-    if (h == NULL) {
+    /* To a page of its own: what a thread with few blocks touches is the first one. */
+    void *books = page == NULL ? NULL : map_books(sizeof(struct heap) + os_page_bytes());
+    if (books == NULL) {
         return NULL; /* the number is lost; memory has run out anyway */
     }
+    struct heap *h = (struct heap *)round_up((uintptr_t)books, os_page_bytes());
     heap_init(h, i);
     store_release(&page->heaps[i % PAGE_HEAPS], h); /* O16 */
     return h;

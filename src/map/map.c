@@ -244,6 +244,12 @@ static _Atomic uint32_t *tag_slot(uintptr_t address)
     return leaf == NULL ? NULL : &leaf->tags[(address >> GRANULE_SHIFT) % LEAF_GRANULES];
 }
 
+uint32_t map_tag_acquire(const void *p)
+{
+    _Atomic uint32_t *slot = tag_slot((uintptr_t)p);
+    return slot == NULL ? 0 : load_acquire(slot); /* O1 */
+}
+
 static _Atomic(char *) *chunk_slot(uintptr_t address)
 {
     if (in_window(address)) {

@@ -112,6 +112,9 @@ INLINE uint32_t map_tag(const void *p)
     return load_relaxed(&load_relaxed(&map_window.tags)[granule]);
 }
 
+/* For those who have no block there, and look at what the descriptor says. */
+uint32_t map_tag_acquire(const void *p);
+
 /* The granule's descriptor, DESCRIPTOR_BYTES of it, zeroed when new. NULL where map_add never was. */
 INLINE void *map_descriptor(const void *p)
 {
