@@ -77,12 +77,12 @@ static struct area *area_over(char *begin, size_t bytes, size_t committed_bytes)
     return area;
 }
 
-static struct area *area_by_mapping(size_t bytes)
+static struct area *area_by_mapping(size_t bytes, size_t align)
 {
     size_t least = round_up(bytes, GRANULE_BYTES);
     for (size_t wanted = reserve_wanted(bytes); wanted >= least; wanted /= 2) {
         size_t size = round_up(size_max(wanted, least), GRANULE_BYTES);
-        char *begin = os_reserve(size, size >= CHUNK_BYTES ? CHUNK_BYTES : GRANULE_BYTES);
+        char *begin = os_reserve(size, size_max(size >= CHUNK_BYTES ? CHUNK_BYTES : GRANULE_BYTES, align));
         if (begin != NULL) {
             struct area *area = area_over(begin, size, 0);
             if (area == NULL) {
@@ -110,10 +110,17 @@ static struct area *area_by_break(size_t bytes)
     return area != NULL && map_add(begin, wanted) == 0 ? area : NULL;
 }
 
-struct area *area_new(size_t bytes)
+/* The area begins at the multiple of align: what lay before it would have to be committed, with books for all of it. */
+struct area *area_new(size_t bytes, size_t align)
 {
-    struct area *area = option(OPT_source) == SOURCE_BRK ? area_by_break(bytes) : NULL;
-    return area != NULL ? area : area_by_mapping(bytes);
+    bool by_break = option(OPT_source) == SOURCE_BRK && align <= GRANULE_BYTES;
+    struct area *area = by_break ? area_by_break(bytes) : NULL;
+    return area != NULL ? area : area_by_mapping(bytes, align);
+}
+
+static bool commit_range(char *begin, size_t bytes)
+{
+    return map_add(begin, bytes) == 0 && os_commit(begin, bytes) == 0;
 }
 
 /* Commits up to end at least, and a step more where the OS allows that. Whoever comes first commits from where the area
@@ -127,13 +134,11 @@ static bool commit_to(struct area *area, char *end)
     size_t need = ptr_diff(end, committed);
     size_t left = ptr_diff(area->end, committed);
     size_t step = size_min(size_max(load_relaxed(&areas.reserved_bytes) / 32, COMMIT_STEP_LEAST), COMMIT_STEP_MOST);
-    size_t bytes = size_min(size_max(need, step), left);
-    if (map_add(committed, bytes) != 0) {
-        return false;
-    }
-    if (os_commit(committed, bytes) != 0) {
+    /* Whole granules: areas may have any number of them, and a page is more than their 32nd part. */
+    size_t bytes = size_min(round_up(size_max(need, step), GRANULE_BYTES), left);
+    if (!commit_range(committed, bytes)) {
         bytes = need;
-        if (os_commit(committed, bytes) != 0) {
+        if (!commit_range(committed, bytes)) {
             return false;
         }
     }

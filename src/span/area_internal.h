@@ -22,8 +22,8 @@ struct area {
     struct area *next;         /* set before it is published */
 };
 
-/* Room for at least bytes; not yet published. NULL when the OS refuses. */
-struct area *area_new(size_t bytes);
+/* Room for at least bytes at a multiple of align; not yet published. NULL when the OS refuses. */
+struct area *area_new(size_t bytes, size_t align);
 
 void area_publish(struct area *area);
 

@@ -274,3 +274,15 @@ bool index_take_at(struct index *index, void *begin, size_t n, bool *zero)
     last_descriptor(span)->state = SPAN_NONE;
     return true;
 }
+
+int index_forget(void *begin, size_t n, void *unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < n; i++) {
+        struct span *span = descriptor_at((char *)begin + (i << GRANULE_SHIFT));
+        if (span != NULL && span->state == SPAN_FREE) {
+            span->state = SPAN_NONE;
+        }
+    }
+    return 0;
+}

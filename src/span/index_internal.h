@@ -40,4 +40,7 @@ struct span *index_take_older(struct index *index, uint32_t stamp_ms);
  * span's own descriptor tells whether they were zero. */
 bool index_take_at(struct index *index, void *begin, size_t n, bool *zero);
 
+/* For span_each_area, when an index is begun anew: none of these granules is the end of a free span any more. */
+int index_forget(void *begin, size_t n, void *unused);
+
 #endif

@@ -206,13 +206,14 @@ void span_tick(uint64_t now_ms)
     uint32_t now = (uint32_t)now_ms;
     uint32_t due = load_relaxed(&store.tick_due_ms);
     uint32_t age = (uint32_t)option(OPT_purge_age);
-    if ((int32_t)(now - due) < 0 || !cas_relaxed(&store.tick_due_ms, &due, now + age / 4 + 1)) {
+    /* Before the first tick nothing is due at a time: the clock may count from anywhere. */
+    if ((due != 0 && (int32_t)(now - due) < 0) || !cas_relaxed(&store.tick_due_ms, &due, now + age / 4 + 1)) {
         return;
     }
     if (!store_lock()) {
         return;
     }
-    if ((int32_t)(now - store.decay_due_ms) >= 0) {
+    if (store.decay_due_ms == 0 || (int32_t)(now - store.decay_due_ms) >= 0) {
         store.learned_cap -= store.learned_cap / 4;
         store.decay_due_ms = now + DECAY_MS;
     }
@@ -279,8 +280,7 @@ static struct span *cut_any(size_t n, size_t align_granules)
 /* A new area, of which we cut first. Published, the rest of it serves all. */
 static struct span *cut_new(size_t n, size_t align_granules)
 {
-    size_t slack = align_granules > CHUNK_GRANULES ? align_granules : 0;
-    struct area *area = area_new((n + slack) << GRANULE_SHIFT);
+    struct area *area = area_new(n << GRANULE_SHIFT, align_granules << GRANULE_SHIFT);
     if (area == NULL) {
         return NULL;
     }
@@ -294,7 +294,7 @@ bool span_prepare(void)
     if (area_list() != NULL) {
         return true;
     }
-    struct area *area = area_new(GRANULE_BYTES);
+    struct area *area = area_new(GRANULE_BYTES, GRANULE_BYTES);
     if (area == NULL) {
         return false;
     }
@@ -404,8 +404,10 @@ void span_fork_child(void)
     if (holder == 0 || holder == (uintptr_t)&thread_mark) {
         return;
     }
-    /* The holder is gone, and the index may be half changed. Its free spans are lost to the child. */
+    /* The holder is gone, and the index may be half changed. Its free spans are lost to the child: no neighbour that
+     * becomes free may take one of them for a span of the new index. */
     store.index = (struct index){.oldest = NULL};
+    span_each_area(index_forget, NULL);
     store_unlock();
 }
 
