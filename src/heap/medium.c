@@ -66,15 +66,13 @@ static void slab_drop(struct heap *h, struct medium *m)
     span_give(&m->span, /* touched */ true);
 }
 
-/* The pages that lie wholly in blocks first .. end - 1. */
-static void purge_run(struct medium *m, unsigned first, unsigned end)
+/* The pages that lie wholly in blocks first .. end - 1. False when the OS refused: they are locked. */
+static bool purge_run(struct medium *m, unsigned first, unsigned end)
 {
     size_t page = os_page_bytes();
     size_t from = round_up((size_t)first * m->block_bytes, page);
     size_t to = round_down((size_t)end * m->block_bytes, page);
-    if (to > from) {
-        os_purge(m->span.begin + from, to - from, /* lazy */ false);
-    }
+    return to <= from || os_purge(m->span.begin + from, to - from, /* lazy */ false) == 0;
 }
 
 static size_t slab_purge(struct heap *h, struct medium *m)
@@ -85,7 +83,9 @@ static size_t slab_purge(struct heap *h, struct medium *m)
         unsigned first = bit_lowest(rest);
         uint64_t behind = ~(rest >> first);
         unsigned run = behind == 0 ? 64 - first : bit_lowest(behind);
-        purge_run(m, first, first + run);
+        if (!purge_run(m, first, first + run)) {
+            m->span.zero = 0; /* they keep what was in them */
+        }
         rest &= run + first == 64 ? 0 : ~(uint64_t)0 << (first + run);
     }
     if (m->block_bytes % os_page_bytes() != 0) {
