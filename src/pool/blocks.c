@@ -24,17 +24,19 @@ static void write_kinds(const struct spot *spot, unsigned n, uint32_t code)
 
 static void hint_set(struct pool *pool, const struct spot *spot, unsigned c, unsigned place)
 {
-    store_relaxed(&spot_unit(spot)->info, place);               /* relaxed: a guess for others */
-    store_release(&pool->places[place].hint[c], spot_id(spot)); /* OP7 */
+    store_relaxed(&spot_unit(spot)->info, place);                                  /* relaxed: a guess for others */
+    store_release(&pool->places[place].hint[c], unit_hint(pool, spot_unit(spot))); /* OP7 */
 }
 
 static void *superblock_create(struct pool *pool, unsigned c, unsigned place)
 {
     struct spot spot;
-    if (!units_claim(pool, pool_classes[c].units, &spot)) {
+    if (!units_claim(pool, pool_class_shapes[c].units, &spot)) {
         return NULL;
     }
-    write_kinds(&spot, pool_classes[c].units, c);
+    write_kinds(&spot, pool_class_shapes[c].units, c);
+    store_relaxed(&spot_unit(&spot)->memory, (int64_t)((uintptr_t)spot_memory(&spot) - (uintptr_t)spot_unit(&spot)));
+    store_relaxed(&spot_unit(&spot)->id, spot_id(&spot));
     hint_set(pool, &spot, c, place);
     /* The first block is the caller's. OP1 release: publishes the kinds. OP3: before the room's bits are read. */
     store_seq_cst(&spot_unit(&spot)->anchor, pool_classes[c].empty & ~(uint64_t)1);
@@ -46,11 +48,11 @@ static void *superblock_create(struct pool *pool, unsigned c, unsigned place)
 static void superblock_dissolve(struct pool *pool, const struct spot *spot)
 {
     struct unit *unit = spot_unit(spot);
-    unsigned c = KIND_CODE(load_relaxed(&unit->kind));                        /* all blocks are ours, so it stays */
-    store_relaxed(&unit->kind, c | KIND_DEAD);                                /* relaxed: for reports */
-    and_seq_cst(&spot->segment->granules[spot->unit / GRANULE_UNITS].room[c], /* OP3; nothing to look for again */
+    unsigned c = KIND_CODE(load_relaxed(&unit->kind));                      /* all blocks are ours, so it stays */
+    store_relaxed(&unit->kind, c | KIND_DEAD);                              /* relaxed: for reports */
+    and_seq_cst(segment_room(spot->segment, spot->unit / GRANULE_UNITS, c), /* OP3; nothing to look for again */
                 ~((uint64_t)1 << spot->unit % GRANULE_UNITS));
-    units_give(pool, spot, pool_classes[c].units);
+    units_give(pool, spot, pool_class_shapes[c].units);
 }
 
 /* empty: the anchor of some class's superblock without live blocks. Whatever class it turns out to have, if the word
@@ -67,61 +69,41 @@ static bool superblock_retire(struct pool *pool, const struct spot *spot, uint64
 
 /* ---- give --------------------------------------------------------------------------------------------------- */
 
-/* Somebody will take from it soon. */
-static bool is_hint(struct pool *pool, const struct spot *spot, unsigned c)
-{
-    unsigned place = load_relaxed(&spot_unit(spot)->info) % PLACES; /* relaxed: a guess */
-    return load_relaxed(&pool->places[place].hint[c]) == spot_id(spot);
-}
-
 static bool hint_has_room(struct pool *pool, unsigned c, unsigned place)
 {
-    unit_id id = load_acquire(&pool->places[place].hint[c]); /* OP7 */
-    if (id == 0) {
-        return false;
-    }
-    struct spot spot = spot_of(pool, id);
-    return (load_relaxed(&spot_unit(&spot)->anchor) & ~ANCHOR_OPEN) != 0; /* relaxed: a guess */
+    int64_t hint = load_acquire(&pool->places[place].hint[c]); /* OP7 */
+    /* Relaxed: a guess. */
+    return hint != 0 && (load_relaxed(&hint_unit(pool, hint)->anchor) & ~ANCHOR_OPEN) != 0;
 }
 
-/* A full superblock got a free block. Where the hint has none left, the next call takes this one, whose lines are in
- * the cache, without a search. */
-static NOINLINE void became_useful(struct pool *pool, const struct spot *spot, unsigned c)
+/* Where the hint has no block left, the next call takes this one, whose lines are in the cache, without a search. */
+static void make_hint(struct pool *pool, struct unit *unit, unsigned c)
 {
-    room_set(pool, spot, c);
     unsigned place = place_now() % PLACES;
-    if (!hint_has_room(pool, c, place) && !is_hint(pool, spot, c)) {
-        store_release(&pool->places[place].hint[c], spot_id(spot)); /* OP7 */
+    if (!hint_has_room(pool, c, place) && !is_hint(pool, unit, c)) {
+        store_release(&pool->places[place].hint[c], unit_hint(pool, unit)); /* OP7 */
     }
 }
 
-bool block_give(struct pool *pool, const struct spot *spot, unsigned c, unsigned n)
+/* The superblock may have been taken apart by now: what follows are guesses that get checked. */
+NOINLINE void superblock_changed(struct pool *pool, struct unit *unit, unsigned c, uint64_t from, uint64_t to)
 {
-    struct unit *unit = spot_unit(spot);
-    uint64_t bit = (uint64_t)1 << n;
-    uint64_t anchor = load_relaxed(&unit->anchor); /* relaxed: the compare-and-swap decides */
-    do {
-        if (UNLIKELY((anchor & bit) != 0 || (anchor & ANCHOR_OPEN) == 0)) {
-            return false;
-        }
-        /* OP1 release: pairs with superblock_take. OP3: before the room's bits are read. */
-    } while (!cas_weak_seq_cst(&unit->anchor, &anchor, anchor | bit));
-    /* From here on the superblock may be taken apart by another thread: what follows are guesses that get checked. */
-    if (UNLIKELY(anchor == ANCHOR_OPEN)) {
-        became_useful(pool, spot, c);
+    if (from == ANCHOR_OPEN) {
+        struct spot spot = unit_spot(pool, unit);
+        room_set(pool, &spot, c);
+        make_hint(pool, unit, c);
     }
-    uint64_t empty = pool_classes[c].empty;
-    if (UNLIKELY((anchor | bit) == empty) && !is_hint(pool, spot, c)) {
-        superblock_retire(pool, spot, empty);
+    if (to == pool_classes[c].empty) {
+        struct spot spot = unit_spot(pool, unit);
+        superblock_retire(pool, &spot, to);
     }
-    return true;
 }
 
-void block_give_stray(struct pool *pool, const struct spot *spot, unsigned n)
+void block_give_stray(struct pool *pool, struct unit *unit, unsigned n)
 {
-    unsigned c = KIND_CODE(load_relaxed(&spot_unit(spot)->kind)); /* pinned by the block, P1 */
+    unsigned c = KIND_CODE(load_relaxed(&unit->kind)); /* pinned by the block, P1 */
     CHECK(c >= 1 && c <= CLASS_LAST);
-    CHECK(block_give(pool, spot, c, n));
+    CHECK(block_give(pool, unit, c, n, /* alone */ false));
 }
 
 /* ---- take --------------------------------------------------------------------------------------------------- */
@@ -136,10 +118,10 @@ static bool look(struct pool *pool, const struct spot *spot, unsigned c, void *c
 {
     struct wish *wish = context;
     struct unit *unit = spot_unit(spot);
-    if (!wish->shared && load_relaxed(&unit->info) % PLACES != wish->place && is_hint(pool, spot, c)) {
+    if (!wish->shared && load_relaxed(&unit->info) % PLACES != wish->place && is_hint(pool, unit, c)) {
         return false;
     }
-    wish->block = superblock_take(pool, spot, c);
+    wish->block = superblock_take(pool, spot_unit(spot), c, /* alone */ false);
     if (wish->block == NULL) {
         room_clear(pool, spot, c);
         return false;
@@ -187,7 +169,7 @@ static bool look_last(struct pool *pool, const struct spot *spot, unsigned c, vo
     if (c != wish->place) {
         return false;
     }
-    wish->block = superblock_take(pool, spot, c);
+    wish->block = superblock_take(pool, spot_unit(spot), c, /* alone */ false);
     if (wish->block == NULL) {
         return false;
     }

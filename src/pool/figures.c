@@ -8,7 +8,7 @@ static int walk_superblock(const struct spot *spot, unsigned c, visit_fn visit, 
 {
     uint64_t anchor = load_acquire(&spot_unit(spot)->anchor); /* OP1 */
     int result = 0;
-    for (unsigned i = 0; i < pool_classes[c].blocks && result == 0 && (anchor & ANCHOR_OPEN) != 0; i++) {
+    for (unsigned i = 0; i < pool_class_shapes[c].blocks && result == 0 && (anchor & ANCHOR_OPEN) != 0; i++) {
         struct pool_block block = {
             .base = spot_memory(spot) + (size_t)i * pool_classes[c].bytes,
             .bytes = pool_classes[c].bytes,

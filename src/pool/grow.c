@@ -31,7 +31,7 @@ static struct segment *segment_books(char *memory, unsigned n_granules)
     if (!map_init(memory) || map_add(memory, n_granules * GRANULE_BYTES) != 0) {
         return NULL;
     }
-    struct segment *segment = map_books(segment_books_bytes(n_granules));
+    struct segment *segment = map_books(SEGMENT_BOOKS(n_granules));
     if (segment == NULL) {
         return NULL;
     }

@@ -25,7 +25,6 @@ _Static_assert(AREA_SEGMENTS <= SEGMENTS_MOST, "ALLOT_POOL_BYTES is at most 64 G
 
 #define DIRTY_KEEP 64 /* granules: 4 MiB */
 #define RUN_BYTES_MOST (256 * KIB)
-#define SEGMENT_BOOKS (sizeof(struct segment) + SEGMENT_GRANULES * sizeof(struct granule_books))
 
 struct tables {
     _Atomic int64_t segs[SEGMENTS_MOST];
@@ -36,8 +35,12 @@ struct pool pool_of_heap = {.number = 0, .segments_most = SEGMENTS_MOST, .flags 
 struct pool pool_public = {.number = 1, .segments_most = SEGMENTS_MOST, .dirty_keep = DIRTY_KEEP};
 
 static struct tables tables[2];
-static CACHE_ALIGNED char area_books[AREA_SEGMENTS][SEGMENT_BOOKS];
+static CACHE_ALIGNED char area_books[AREA_SEGMENTS][SEGMENT_BOOKS(SEGMENT_GRANULES)];
 static __attribute__((aligned(4096))) char area[AREA_BYTES];
+
+_Atomic ptrdiff_t place_cpu_offset;
+static const volatile char not_alone;
+_Atomic(const volatile char *) alone_flag = &not_alone;
 
 /* ---- start -------------------------------------------------------------------------------------------------- */
 
@@ -60,6 +63,8 @@ void pool_start(struct pool *pool)
     if (load_acquire(&pool->segs) != 0) { /* OP6 */
         return;
     }
+    place_start();
+    alone_start();
     struct tables *own = &tables[pool->number];
     store_relaxed(&pool->tops, (int64_t)((uintptr_t)own->tops - (uintptr_t)pool));
     if (pool == &pool_public) {
@@ -78,7 +83,7 @@ static void *malloc_small(struct pool *pool, unsigned c, unsigned place)
             return block;
         }
         /* Going round again means that there were units to be had, now or a moment ago for another thread. */
-        if (!grow_segment(pool, pool_classes[c].units) && blocks_reclaim(pool) == 0) {
+        if (!grow_segment(pool, pool_class_shapes[c].units) && blocks_reclaim(pool) == 0) {
             return blocks_take_last(pool, c, place);
         }
     }
@@ -136,21 +141,30 @@ static NOINLINE void *pool_malloc_slow(struct pool *pool, size_t bytes, size_t a
     return c != 0 ? malloc_small(pool, c, place) : malloc_large(pool, size_max(bytes, 1), align);
 }
 
-void *pool_malloc(struct pool *pool, size_t bytes, size_t align)
+INLINE void *malloc_fast(struct pool *pool, size_t bytes, size_t align, bool alone)
 {
     unsigned place = place_now() % PLACES;
     if (LIKELY(bytes <= CLASS_BYTES_MOST && align <= 16)) {
         unsigned c = class_of(bytes);
-        unit_id id = load_acquire(&pool->places[place].hint[c]); /* OP7 */
-        if (LIKELY(id != 0)) {
-            struct spot spot = spot_of(pool, id);
-            void *block = superblock_take(pool, &spot, c);
+        int64_t hint = load_acquire(&pool->places[place].hint[c]); /* OP7 */
+        if (LIKELY(hint != 0)) {
+            void *block = superblock_take(pool, hint_unit(pool, hint), c, alone);
             if (LIKELY(block != NULL)) {
                 return block;
             }
         }
     }
     return pool_malloc_slow(pool, bytes, align, place);
+}
+
+void *pool_malloc(struct pool *pool, size_t bytes, size_t align)
+{
+    return malloc_fast(pool, bytes, align, is_alone());
+}
+
+void *pool_malloc_shared(struct pool *pool, size_t bytes, size_t align)
+{
+    return malloc_fast(pool, bytes, align, /* alone */ false);
 }
 
 /* ---- from address to block ---------------------------------------------------------------------------------- */
@@ -219,7 +233,7 @@ bool find_in_segment(struct pool *pool, const struct spot *at, const void *p, st
     const struct pool_class *class = &pool_classes[out->code % CLASS_SLOTS];
     size_t bytes = out->code == KIND_RUN ? (size_t)load_relaxed(&first->info) << UNIT_SHIFT : class->bytes;
     out->index = out->code == KIND_RUN ? (unsigned)(offset / bytes) : (unsigned)(offset * class->inverse >> 32);
-    if (out->index >= (out->code == KIND_RUN ? 1 : class->blocks)) {
+    if (out->index >= (out->code == KIND_RUN ? 1 : pool_class_shapes[out->code % CLASS_SLOTS].blocks)) {
         return false;
     }
     out->block.base = spot_memory(&out->spot) + out->index * bytes;
@@ -284,7 +298,8 @@ void found_give(struct found *found, void *p)
         } else if (found->code == KIND_RUN) {
             given = run_give(found->pool, &found->spot);
         } else {
-            given = block_give(found->pool, &found->spot, found->code, found->index);
+            given = block_give(found->pool, spot_unit(&found->spot), found->code, found->index,
+                               /* alone */ false);
         }
         found->block.live = given; /* somebody was quicker: a double free at the same moment */
     }
@@ -297,6 +312,9 @@ void found_give(struct found *found, void *p)
 static COLD void free_slow(void *p)
 {
     struct found found;
+    if (p == NULL) {
+        return;
+    }
     if (find(p, &found)) {
         found_give(&found, p);
     } else {
@@ -304,33 +322,45 @@ static COLD void free_slow(void *p)
     }
 }
 
-/* A live small block, freed by its own address. Anything else: false, nothing done. */
-INLINE bool give_small(struct pool *pool, struct spot *spot, const void *p)
+/* A live small block, freed by its own address, in unit u of the segment. Anything else: false, nothing done. */
+INLINE bool give_small(struct pool *pool, struct segment *segment, size_t u, const void *p)
 {
-    size_t offset = ptr_diff(p, segment_data(spot->segment));
-    unsigned u = (unsigned)(offset >> UNIT_SHIFT);
-    uint32_t kind = load_relaxed(&segment_unit(spot->segment, u)->kind); /* a live block's address brought it along */
+    struct unit *unit = &segment->units[u];
+    uint32_t kind = load_relaxed(&unit->kind); /* a live block's address brought it along */
     unsigned c = KIND_CODE(kind);
     if (UNLIKELY(c - 1 >= CLASS_LAST || KIND_BACK(kind) > u)) {
         return false;
     }
-    spot->unit = u - KIND_BACK(kind);
-    offset -= (size_t)spot->unit << UNIT_SHIFT;
+    unit -= KIND_BACK(kind);
+    size_t offset = ptr_diff(p, (char *)unit + load_relaxed(&unit->memory));
     unsigned n = (unsigned)(offset * pool_classes[c].inverse >> 32);
-    if (UNLIKELY(n * pool_classes[c].bytes != offset || load_relaxed(&spot_unit(spot)->kind) != c)) {
+    if (UNLIKELY(n * pool_classes[c].bytes != offset || load_relaxed(&unit->kind) != c)) {
         return false;
     }
-    return block_give(pool, spot, c, n);
+    return block_give(pool, unit, c, n, is_alone());
+}
+
+/* In memory that the pools grew by, or misuse. */
+static NOINLINE void free_mapped(void *p)
+{
+    struct pool *pool;
+    struct spot spot;
+    if (!segment_of(p, &pool, &spot) ||
+        !give_small(pool, spot.segment, ptr_diff(p, segment_data(spot.segment)) >> UNIT_SHIFT, p)) {
+        free_slow(p);
+    }
 }
 
 void pool_free(void *p)
 {
-    struct pool *pool;
-    struct spot spot;
-    if (UNLIKELY(p == NULL)) {
+    size_t offset = ptr_diff(p, area);
+    if (offset >= AREA_BYTES) {
+        free_mapped(p);
         return;
     }
-    if (UNLIKELY(!segment_of(p, &pool, &spot) || !give_small(pool, &spot, p))) {
+    /* Before the pool's start no unit has a kind, so that the books may be asked at once. */
+    struct segment *segment = (struct segment *)(void *)area_books[offset / SEGMENT_BYTES];
+    if (UNLIKELY(!give_small(&pool_public, segment, offset % SEGMENT_BYTES >> UNIT_SHIFT, p))) {
         free_slow(p);
     }
 }
@@ -367,7 +397,7 @@ void *found_realloc(struct found *found, void *p, size_t bytes)
     if (fits(found, bytes) || (found->is_mapping && bytes > RUN_BYTES_MOST && mapping_resize(found->pool, p, bytes))) {
         return p;
     }
-    void *block = pool_malloc(found->pool, bytes, 16);
+    void *block = pool_malloc_shared(found->pool, bytes, 16);
     if (block == NULL) {
         return bytes <= found->block.bytes ? p : NULL;
     }

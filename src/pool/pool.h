@@ -38,6 +38,9 @@ void pool_enable_growth(struct pool *pool);
  * fails for want of anything but memory; a pool that grows gives any size. */
 void *pool_malloc(struct pool *pool, size_t bytes, size_t align) __attribute__((warn_unused_result));
 
+/* The same for memory that other processes may share. */
+void *pool_malloc_shared(struct pool *pool, size_t bytes, size_t align) __attribute__((warn_unused_result));
+
 /* Does the address lie in memory of pool_of_heap or pool_public? By the map's tag, or the static area's range. */
 bool pool_owns(const void *p);
 

@@ -3,9 +3,9 @@
  *
  *     struct pool     figures, places (a CPU's hints each), offsets of segs[] and tops[]
  *     segs[i]         offset of segment i's books from the pool, 0 while there is none
- *     struct segment  used[granule]: a bit a unit; granules[]: rooms and units
+ *     struct segment  used[granule]: a bit a unit; units[]; rooms by granule and class
  *
- * Rooms. For a class, three levels of bits say where a free block may be: room[class] of a granule has a bit a unit
+ * Rooms. For a class, three levels of bits say where a free block may be: the rooms of a granule have a bit a unit
  * (the first of a superblock), any[class] of a segment has a bit a granule, tops[class] has a bit a segment.
  *
  * Invariants.  P1  An anchor other than 0 belongs to the first unit of a superblock or run that stands; its kind, and
@@ -23,6 +23,7 @@
 #include "base/atomic.h"
 #include "base/base.h"
 #include "map/map.h"
+#include "pool/alone.h"
 #include "pool/pool.h"
 
 #if !defined(__GCC_HAVE_SYNC_COMPARE_AND_SWAP_8) && !defined(__clang__)
@@ -49,20 +50,21 @@ struct pool_class {
     uint64_t empty;   /* the anchor of a superblock without live blocks */
     uint32_t bytes;   /* of a block */
     uint32_t inverse; /* 2^32 / bytes, rounded up: offset * inverse >> 32 is the block's number */
+};
+
+struct pool_class_shape {
     uint8_t blocks;
     uint8_t units;
 };
 
 extern const struct pool_class pool_classes[CLASS_SLOTS];
+extern const struct pool_class_shape pool_class_shapes[CLASS_SLOTS];
+extern const uint8_t pool_class_numbers[CLASS_BYTES_MOST / 16 + 1]; /* by size in steps of 16, rounded up */
 
 /* 16 to 128 in steps of 16, then four steps a doubling: at most 25 % above 64 bytes. bytes <= CLASS_BYTES_MOST. */
 INLINE unsigned class_of(size_t bytes)
 {
-    if (bytes <= 128) {
-        return (unsigned)((bytes + 15) >> 4) + (bytes == 0);
-    }
-    unsigned top = bit_highest(bytes - 1);
-    return 9 + (top - 7) * 4 + ((unsigned)((bytes - 1) >> (top - 2)) & 3);
+    return pool_class_numbers[(bytes + 15) >> 4];
 }
 
 /* ---- units -------------------------------------------------------------------------------------------------- */
@@ -78,12 +80,15 @@ INLINE unsigned class_of(size_t bytes)
 struct unit {
     _Atomic uint64_t anchor;
     _Atomic uint32_t kind;
-    _Atomic uint32_t info; /* of the first: the place that last took the superblock, or the number of units of a run */
+    _Atomic uint32_t info;  /* of the first: the place that last took the superblock, or the number of units of a run */
+    _Atomic int64_t memory; /* of the first: from here to its memory. This and id are the same each time */
+    _Atomic uint32_t id;    /* of the first: unit_id */
+    uint32_t unused;
 };
 
-struct granule_books {
-    _Atomic uint64_t room[CLASS_SLOTS];
-    struct unit units[GRANULE_UNITS];
+/* Which units of a granule are first ones of superblocks that may have free blocks, by class. */
+struct rooms {
+    _Atomic uint64_t of[CLASS_SLOTS];
 };
 
 struct segment {
@@ -93,24 +98,28 @@ struct segment {
     _Atomic uint64_t dirty; /* bit a granule: touched since the OS gave it. Written by who leaves or enters used 0 */
     CACHE_ALIGNED _Atomic uint64_t used[SEGMENT_GRANULES];
     CACHE_ALIGNED _Atomic uint64_t any[CLASS_SLOTS];
-    CACHE_ALIGNED struct granule_books granules[];
+    CACHE_ALIGNED struct unit units[]; /* and behind them the rooms, one a granule */
 };
 
 INLINE struct unit *segment_unit(struct segment *segment, unsigned u)
 {
-    return &segment->granules[u / GRANULE_UNITS].units[u % GRANULE_UNITS];
+    return &segment->units[u];
 }
 
-/* Relaxed: written before the segment was published, P1. */
+INLINE _Atomic uint64_t *segment_room(struct segment *segment, unsigned granule, unsigned c)
+{
+    struct rooms *rooms = (void *)&segment->units[load_relaxed(&segment->n_granules) * GRANULE_UNITS];
+    return &rooms[granule].of[c];
+}
+
+/* Relaxed: written before the segment was published, OP5. */
 INLINE char *segment_data(struct segment *segment)
 {
     return (char *)segment + load_relaxed(&segment->data);
 }
 
-INLINE size_t segment_books_bytes(size_t n_granules)
-{
-    return sizeof(struct segment) + n_granules * sizeof(struct granule_books);
-}
+#define SEGMENT_BOOKS(n_granules)                                                                                      \
+    (sizeof(struct segment) + (n_granules) * (GRANULE_UNITS * sizeof(struct unit) + sizeof(struct rooms)))
 
 /* ---- pools -------------------------------------------------------------------------------------------------- */
 
@@ -118,7 +127,7 @@ INLINE size_t segment_books_bytes(size_t n_granules)
 typedef uint32_t unit_id;
 
 struct place {
-    _Atomic uint32_t hint[CLASS_SLOTS]; /* unit_id of the superblock to try first */
+    _Atomic int64_t hint[CLASS_SLOTS]; /* from the pool to the unit whose superblock to try first; 0: none */
 } CACHE_ALIGNED;
 
 #define POOL_MAGIC UINT64_C(0x31306c6f6f706c61) /* "alpool01" in memory of a little-endian machine */
@@ -185,6 +194,22 @@ INLINE struct spot spot_of(struct pool *pool, unit_id id)
     return spot;
 }
 
+INLINE struct spot unit_spot(struct pool *pool, struct unit *unit)
+{
+    return spot_of(pool, load_relaxed(&unit->id)); /* constant since the first superblock that began here */
+}
+
+/* A unit's distance from the pool, as hints hold it, and back. */
+INLINE int64_t unit_hint(const struct pool *pool, const struct unit *unit)
+{
+    return (int64_t)((uintptr_t)unit - (uintptr_t)pool);
+}
+
+INLINE struct unit *hint_unit(struct pool *pool, int64_t hint)
+{
+    return (struct unit *)(void *)((char *)pool + hint);
+}
+
 INLINE struct unit *spot_unit(const struct spot *spot)
 {
     return segment_unit(spot->segment, spot->unit);
@@ -222,35 +247,63 @@ bool room_find(struct pool *pool, unsigned c, bool (*look)(struct pool *, const 
 void *blocks_take(struct pool *pool, unsigned c, unsigned place);
 /* The last look: every superblock of the class, whatever the room bits say. */
 void *blocks_take_last(struct pool *pool, unsigned c, unsigned place);
-/* Block number n of the superblock becomes free. False: it was. The caller owns it, so the kind is c. */
-bool block_give(struct pool *pool, const struct spot *spot, unsigned c, unsigned n);
 /* Takes every superblock without live blocks apart. Returns how many. */
 unsigned blocks_reclaim(struct pool *pool);
 /* A block over n whole units. */
 void *run_take(struct pool *pool, unsigned n, size_t align);
 /* False: it was free. */
 bool run_give(struct pool *pool, const struct spot *spot);
-/* A block of what may or may not be a superblock of class c: give it back. */
-void block_give_stray(struct pool *pool, const struct spot *spot, unsigned n);
+/* Block n is the caller's, but its superblock is of another class than was hoped: give it back. */
+void block_give_stray(struct pool *pool, struct unit *unit, unsigned n);
+/* An anchor went from one value to another: from full, or to empty without being a hint. */
+void superblock_changed(struct pool *pool, struct unit *unit, unsigned c, uint64_t from, uint64_t to);
 
-/* A block of the superblock that may be at the spot. NULL: it is full, or is none of class c. */
-INLINE void *superblock_take(struct pool *pool, const struct spot *spot, unsigned c)
+/* Both functions below: alone says that nothing but handlers of this thread can come between, see alone.h. */
+
+/* A block of the superblock that may begin at the unit. NULL: it is full, or is none of class c. */
+INLINE void *superblock_take(struct pool *pool, struct unit *unit, unsigned c, bool alone)
 {
-    struct unit *unit = spot_unit(spot);
     uint64_t anchor = load_relaxed(&unit->anchor); /* relaxed: the compare-and-swap decides */
     while ((anchor & ~ANCHOR_OPEN) != 0) {
+        uint64_t taken = anchor & (anchor - 1);
         /* OP1 acquire: pairs with the release of who opened the superblock and of who freed the block, so that the kind
          * is seen, and what the last owner wrote lies before what the next one writes. */
-        if (cas_weak_acquire(&unit->anchor, &anchor, anchor & (anchor - 1))) {
+        if (alone ? cas_alone(&unit->anchor, &anchor, taken) : cas_weak_acquire(&unit->anchor, &anchor, taken)) {
             unsigned n = bit_lowest(anchor);
-            if (LIKELY(load_relaxed(&unit->kind) == c)) { /* pinned by the block, P1 */
-                return spot_memory(spot) + n * pool_classes[c].bytes;
+            if (LIKELY(load_relaxed(&unit->kind) == c)) { /* pinned by the block, P1; memory likewise */
+                return (char *)unit + load_relaxed(&unit->memory) + n * pool_classes[c].bytes;
             }
-            block_give_stray(pool, spot, n);
+            block_give_stray(pool, unit, n);
             return NULL;
         }
     }
     return NULL;
+}
+
+/* Somebody will take from it soon. */
+INLINE bool is_hint(const struct pool *pool, const struct unit *unit, unsigned c)
+{
+    unsigned place = load_relaxed(&unit->info) % PLACES; /* relaxed: a guess */
+    return load_relaxed(&pool->places[place].hint[c]) == unit_hint(pool, unit);
+}
+
+/* Block number n of the superblock becomes free. False: it was. The caller owns it, so the kind is c. */
+INLINE bool block_give(struct pool *pool, struct unit *unit, unsigned c, unsigned n, bool alone)
+{
+    uint64_t bit = (uint64_t)1 << n;
+    uint64_t anchor = load_relaxed(&unit->anchor); /* relaxed: the compare-and-swap decides */
+    do {
+        if (UNLIKELY((anchor & bit) != 0 || (anchor & ANCHOR_OPEN) == 0)) { /* n may be 63, behind the last block */
+            return false;
+        }
+        /* OP1 release: pairs with superblock_take. OP3: before the room's bits are read. */
+    } while (!(alone ? cas_alone(&unit->anchor, &anchor, anchor | bit)
+                     : cas_weak_seq_cst(&unit->anchor, &anchor, anchor | bit)));
+    /* From here on the superblock may be taken apart by another thread: these are guesses that get checked. */
+    if (UNLIKELY(anchor == ANCHOR_OPEN || ((anchor | bit) == pool_classes[c].empty && !is_hint(pool, unit, c)))) {
+        superblock_changed(pool, unit, c, anchor, anchor | bit);
+    }
+    return true;
 }
 
 /* ---- grow.c: memory from the OS ----------------------------------------------------------------------------- */

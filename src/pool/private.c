@@ -37,8 +37,9 @@ static struct layout layout_for(size_t n_units)
     layout.tops = layout.segs + round_up(layout.n_segments * sizeof(int64_t), CACHE_LINE);
     size_t top_words = (layout.n_segments + 63) / 64;
     layout.books = layout.tops + round_up(CLASS_SLOTS * top_words * sizeof(uint64_t), CACHE_LINE);
-    layout.data =
-        layout.books + layout.n_segments * segment_books_bytes(0) + layout.n_granules * sizeof(struct granule_books);
+    size_t whole = layout.n_segments == 0 ? 0 : (layout.n_segments - 1) * SEGMENT_BOOKS(SEGMENT_GRANULES);
+    size_t rest = layout.n_granules - (layout.n_segments == 0 ? 0 : layout.n_segments - 1) * SEGMENT_GRANULES;
+    layout.data = layout.books + whole + SEGMENT_BOOKS(rest);
     return layout;
 }
 
@@ -61,7 +62,7 @@ static struct layout layout_of(const void *buffer, size_t bytes)
 
 static void make_segment(struct pool *pool, const struct layout *layout, unsigned i)
 {
-    size_t distance = layout->books + i * segment_books_bytes(SEGMENT_GRANULES);
+    size_t distance = layout->books + i * SEGMENT_BOOKS(SEGMENT_GRANULES);
     struct segment *segment = (struct segment *)(void *)((char *)pool + distance);
     unsigned n_granules = (unsigned)size_min(SEGMENT_GRANULES, layout->n_granules - i * SEGMENT_GRANULES);
     store_relaxed(&segment->data, (int64_t)(layout->data + i * SEGMENT_BYTES - distance));
@@ -135,7 +136,7 @@ static bool find_in(struct pool *pool, const void *p, struct found *out)
 
 void *allot_pool_malloc_in(allot_pool *pool, size_t size_bytes)
 {
-    return pool_malloc((struct pool *)pool, size_bytes, 16);
+    return pool_malloc_shared((struct pool *)pool, size_bytes, 16);
 }
 
 void *allot_pool_calloc_in(allot_pool *pool, size_t n, size_t item_bytes)
@@ -144,13 +145,13 @@ void *allot_pool_calloc_in(allot_pool *pool, size_t n, size_t item_bytes)
     if (__builtin_mul_overflow(n, item_bytes, &bytes)) {
         return NULL;
     }
-    void *block = pool_malloc((struct pool *)pool, bytes, 16);
+    void *block = pool_malloc_shared((struct pool *)pool, bytes, 16);
     return block == NULL ? NULL : memset(block, 0, bytes);
 }
 
 void *allot_pool_aligned_alloc_in(allot_pool *pool, size_t alignment, size_t size_bytes)
 {
-    return is_power_of_two(alignment) ? pool_malloc((struct pool *)pool, size_bytes, alignment) : NULL;
+    return is_power_of_two(alignment) ? pool_malloc_shared((struct pool *)pool, size_bytes, alignment) : NULL;
 }
 
 void allot_pool_free_in(allot_pool *pool, void *block)

@@ -29,7 +29,7 @@ static void set_above(struct pool *pool, struct segment *segment, unsigned numbe
 void room_set(struct pool *pool, const struct spot *spot, unsigned c)
 {
     unsigned granule = spot->unit / GRANULE_UNITS;
-    _Atomic uint64_t *room = &spot->segment->granules[granule].room[c];
+    _Atomic uint64_t *room = segment_room(spot->segment, granule, c);
     uint64_t bit = (uint64_t)1 << spot->unit % GRANULE_UNITS;
     if ((load_seq_cst(room) & bit) == 0) { /* OP3 */
         or_seq_cst(room, bit);             /* OP3 */
@@ -42,17 +42,17 @@ void room_clear(struct pool *pool, const struct spot *spot, unsigned c)
     unsigned granule = spot->unit / GRANULE_UNITS;
     struct unit *unit = spot_unit(spot);
     uint64_t bit = (uint64_t)1 << spot->unit % GRANULE_UNITS;
-    and_seq_cst(&spot->segment->granules[granule].room[c], ~bit); /* OP3 */
-    if ((load_seq_cst(&unit->anchor) & ~ANCHOR_OPEN) != 0 &&      /* OP3 */
-        load_relaxed(&unit->kind) == c) {                         /* the anchor's load shows the kind, OP1 */
+    and_seq_cst(segment_room(spot->segment, granule, c), ~bit); /* OP3 */
+    if ((load_seq_cst(&unit->anchor) & ~ANCHOR_OPEN) != 0 &&    /* OP3 */
+        load_relaxed(&unit->kind) == c) {                       /* the anchor's load shows the kind, OP1 */
         room_set(pool, spot, c);
     }
 }
 
 static void any_clear(struct pool *pool, struct segment *segment, unsigned number, unsigned c, unsigned granule)
 {
-    and_seq_cst(&segment->any[c], ~((uint64_t)1 << granule));     /* OP3 */
-    if (load_seq_cst(&segment->granules[granule].room[c]) != 0) { /* OP3 */
+    and_seq_cst(&segment->any[c], ~((uint64_t)1 << granule));   /* OP3 */
+    if (load_seq_cst(segment_room(segment, granule, c)) != 0) { /* OP3 */
         set_above(pool, segment, number, c, granule);
     }
 }
@@ -73,7 +73,7 @@ static bool find_in_granule(struct pool *pool, struct spot *spot, unsigned granu
                             void *context)
 {
     /* Relaxed: what the bits lead to is asked itself. */
-    uint64_t bits = load_relaxed(&spot->segment->granules[granule].room[c]);
+    uint64_t bits = load_relaxed(segment_room(spot->segment, granule, c));
     if (bits == 0) {
         any_clear(pool, spot->segment, spot->number, c, granule);
         return false;

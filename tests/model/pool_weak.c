@@ -150,7 +150,7 @@ static void prepare_pool(unsigned n_units)
 static void prepare_nearly_full(unsigned n_units, unsigned n_free)
 {
     prepare_pool(n_units);
-    for (unsigned i = 0; i + n_free < pool_classes[1].blocks; i++) {
+    for (unsigned i = 0; i + n_free < pool_class_shapes[1].blocks; i++) {
         void *block = take(16);
         if (i < 4) {
             memory.held[0][i] = block;
@@ -162,7 +162,7 @@ static void prepare_nearly_full(unsigned n_units, unsigned n_free)
 
 static bool has_room_bits(unsigned u, unsigned c)
 {
-    return (load_relaxed(&segment->granules[0].room[c]) >> u & 1) != 0 && (load_relaxed(&segment->any[c]) & 1) != 0 &&
+    return (load_relaxed(segment_room(segment, 0, c)) >> u & 1) != 0 && (load_relaxed(&segment->any[c]) & 1) != 0 &&
            (load_relaxed(pool_top(pool, c, 0)) & 1) != 0;
 }
 
@@ -175,7 +175,7 @@ static unsigned check_first_unit(unsigned u, uint64_t *covered)
     if (anchor == 0) {
         return 0;
     }
-    unsigned n = c == KIND_RUN ? load_relaxed(&unit->info) : pool_classes[c % CLASS_SLOTS].units;
+    unsigned n = c == KIND_RUN ? load_relaxed(&unit->info) : pool_class_shapes[c % CLASS_SLOTS].units;
     if ((anchor & ANCHOR_OPEN) == 0 || n == 0) {
         weak_fail("an anchor that belongs to nothing");
     }
@@ -333,7 +333,7 @@ static void prepare_stale_hint(void)
     prepare_pool(2);
     memory.held[0][0] = take(16);
     for (unsigned place = 0; place < 4; place++) {
-        store_relaxed(&pool->places[place].hint[1], 1);
+        store_relaxed(&pool->places[place].hint[1], unit_hint(pool, segment_unit(segment, 0)));
     }
     store_relaxed(&segment_unit(segment, 0)->info, 5);
 }

@@ -28,7 +28,7 @@ static void every_buffer_size_makes_a_pool_within_it(void **state)
                 sum += size;
             }
         }
-        assert_true(sum >= bytes / 3 && (bytes < 100000 || sum >= bytes / 10 * 9));
+        assert_true(sum >= bytes / 3 && (bytes < 300000 || sum >= bytes / 10 * 9));
         assert_int_equal((unsigned char)buffer[bytes], 0xee);
         give_all(give_private, pool, &list);
         allot_pool_report report = ALLOT_POOL_REPORT_INIT;

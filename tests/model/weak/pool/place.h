@@ -5,6 +5,12 @@
 
 #include "weak.h"
 
+extern _Atomic ptrdiff_t place_cpu_offset;
+
+static inline void place_start(void)
+{
+}
+
 static inline unsigned place_now(void)
 {
     return weak_place();
