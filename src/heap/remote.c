@@ -42,7 +42,16 @@ bool sort_lock_try(struct heap *h)
 
 void sort_unlock(struct heap *h)
 {
-    store_release(&h->sort_lock, 0); /* O14 */
+    store_seq_cst(&h->sort_lock, 0); /* O14, O22 */
+}
+
+/* By one who isn't the owner: a heap that became idle meanwhile could not be served without the lock. */
+static void unlock_for_others(struct heap *owner)
+{
+    sort_unlock(owner);
+    if (load_seq_cst(&owner->state) == HEAP_IDLE) { /* O22 */
+        heap_serve_idle(owner);
+    }
 }
 
 static void block_send(struct block *b, uintptr_t next)
@@ -113,7 +122,7 @@ static void sort_inbox(struct heap *owner)
         sort_block(owner, b);
         b = next;
     }
-    sort_unlock(owner);
+    unlock_for_others(owner);
 }
 
 /* A slab's sorted blocks, in the form that is sent; NULL when there are none, or the lock is busy. */
@@ -191,9 +200,9 @@ static void send(struct heap *owner, struct block *first, struct block *last, si
     struct block *head = load_relaxed(&owner->inbox);
     do {
         block_send(last, (uintptr_t)head);
-    } while (!cas_weak_release(&owner->inbox, &head, first)); /* O12 */
+    } while (!cas_weak_seq_cst(&owner->inbox, &head, first)); /* O12, O22 */
     size_t waiting = add_relaxed(&owner->inbox_bytes, bytes) + bytes;
-    if (load_relaxed(&owner->state) == HEAP_IDLE) {
+    if (load_seq_cst(&owner->state) == HEAP_IDLE) { /* O22 */
         heap_serve_idle(owner);
     } else if (waiting > INBOX_AWAY_BYTES && owner_is_away(owner, waiting)) {
         sort_inbox(owner);
@@ -293,7 +302,7 @@ static void purge_unused(struct heap *owner, struct medium *m, unsigned class, u
     if (is_same && load_acquire(&m->remote) == all && !m->remote_purged) {
         m->remote_purged = os_purge(m->span.begin, span_bytes(&m->span), /* lazy */ false) == 0;
     }
-    sort_unlock(owner);
+    unlock_for_others(owner);
 }
 
 void remote_free_medium(struct medium *m, unsigned index)
@@ -311,9 +320,9 @@ void remote_free_medium(struct medium *m, unsigned index)
         struct medium *head = load_relaxed(&owner->medium_inbox);
         do {
             m->remote_next = head;
-        } while (!cas_weak_release(&owner->medium_inbox, &head, m)); /* O13 */
+        } while (!cas_weak_seq_cst(&owner->medium_inbox, &head, m)); /* O13, O22 */
     }
-    if (load_relaxed(&owner->state) == HEAP_IDLE) {
+    if (load_seq_cst(&owner->state) == HEAP_IDLE) { /* O22 */
         heap_serve_idle(owner);
     } else if (bit_count(old | bit) == capacity) {
         purge_unused(owner, m, class, capacity);

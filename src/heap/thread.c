@@ -18,6 +18,8 @@
  *
  * Orders.  O15  heap.state: the release of who makes it idle pairs with the acquire of who takes it.
  *          O16  a heap in the table is published whole.
+ *          O22  Who makes a heap idle writes state and then reads inbox, medium_inbox and sort_lock; who sends or unlocks
+ *               writes one of these and then reads state. Sequentially consistent: at least one sees the other.
  */
 #include "heap/heap_internal.h"
 
@@ -194,7 +196,7 @@ static void make_idle(struct heap *h)
 {
     add_relaxed(&heaps.n_idle, 1);
     store_relaxed(&heaps.hint, h->number - MAP_HEAP_FIRST);
-    store_release(&h->state, HEAP_IDLE); /* O15 */
+    store_seq_cst(&h->state, HEAP_IDLE); /* O15, O22 */
 }
 
 static struct heap *heap_take_over(void)
@@ -210,14 +212,16 @@ static struct heap *heap_take_over(void)
     return NULL;
 }
 
+/* Medium slabs need the lock: while somebody has it, they wait for nobody but him. */
 static bool inbox_waits(struct heap *h)
 {
-    return load_relaxed(&h->inbox) != NULL || load_relaxed(&h->medium_inbox) != NULL;
+    return load_seq_cst(&h->inbox) != NULL ||                                                /* O22 */
+           (load_seq_cst(&h->medium_inbox) != NULL && load_seq_cst(&h->sort_lock) == 0); /* O22 */
 }
 
 void heap_serve_idle(struct heap *h)
 {
-    /* Who sends after the look at the inbox finds the heap idle, and comes here itself. */
+    /* Who sends or unlocks after the look at the inbox finds the heap idle, and comes here itself. */
     while (inbox_waits(h) && take_if_idle(h, HEAP_BUSY)) {
         inbox_collect(h, /* into_bins */ false);
         medium_collect(h);
@@ -271,11 +275,14 @@ static void thread_exit(void *unused)
 
 /* ---- entering ----------------------------------------------------------------------------------------------- */
 
+static void fork_child(bool is_survivor);
+
 static void check_fork(void)
 {
     uint32_t *word = os_fork_word();
     if (word != NULL && UNLIKELY(*(volatile uint32_t *)word == 0)) {
-        heap_fork_child();
+        /* A thread without a heap may be one that the child has made since. */
+        fork_child(load_relaxed(&heap_home) != NULL);
     }
 }
 
@@ -399,9 +406,9 @@ static bool is_own(const struct heap *wanted)
     return false;
 }
 
-/* The other threads are gone. A heap whose thread was inside at that moment may be half changed: it is only freed to.
+/* The other threads are gone, unless the caller itself is new. A heap whose thread was inside at that moment may be half changed: it is only freed to.
  * The others can be taken over: the thread-local storage that was copied with the process tells which. */
-void heap_fork_child(void)
+static void fork_child(bool is_survivor)
 {
     uint32_t *word = os_fork_word();
     if (word != NULL) {
@@ -409,6 +416,9 @@ void heap_fork_child(void)
             return; /* done already */
         }
         *(volatile uint32_t *)word = 1;
+    }
+    if (!is_survivor) {
+        return; /* whose the heaps and the store's lock are can't be told: they stay as they are */
     }
     span_fork_child();
     struct heap *h;
@@ -421,4 +431,9 @@ void heap_fork_child(void)
             make_idle(h);
         }
     }
+}
+
+void heap_fork_child(void)
+{
+    fork_child(/* is_survivor */ true);
 }

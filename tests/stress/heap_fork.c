@@ -170,6 +170,35 @@ static void children_of_raw_fork(void)
     busy_end();
 }
 
+/* The parent has one thread, so the child may do what it likes; its first slow call is made by a thread of its own. */
+static void threads_of_a_raw_fork(void)
+{
+#ifdef ALLOT_TEST_OS_POSIX
+    stress_skip("_Fork is not promised here");
+#endif
+    for (size_t n = 0; n < 2000; n += 16) {
+        free(malloc(n));
+    }
+    for (size_t i = 0; i < n_forks(); i++) {
+        pid_t child = raw_fork();
+        if (child == 0) {
+            pthread_t thread;
+            void *result = NULL;
+            if (pthread_create(&thread, NULL, in_a_thread_of_the_child, inherited) != 0) {
+                _exit(NO_THREAD);
+            }
+            for (int k = 0; k < 20000; k++) {
+                unsigned char *block = malloc(48);
+                block[0] = 1;
+                free(block);
+            }
+            pthread_join(thread, &result);
+            _exit(result == NULL ? WELL : DAMAGE_IN_THREAD);
+        }
+        check_child(child, "_Fork with a thread");
+    }
+}
+
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 /* The child of vfork shares the memory: what it takes and frees, the parent finds as it left it. */
@@ -253,6 +282,7 @@ static const struct stress_case cases[] = {
     {"children_of_fork", children_of_fork, NULL, false},
     {"children_of_children", children_of_children, NULL, false},
     {"children_of_raw_fork", children_of_raw_fork, NULL, false},
+    {"threads_of_a_raw_fork", threads_of_a_raw_fork, NULL, false},
     {"children_of_vfork", children_of_vfork, NULL, false},
     {"children_of_a_handler", children_of_a_handler, NULL, false},
 };
