@@ -2,8 +2,8 @@
 /* heap.h - malloc and free: the fast paths, and what other rooms may ask of the heap.
  *
  *     thread                     heap (one thread's at a time)              slab: a granule of blocks of one class
- *     current --> heap           bins[class].head -> b3 -> b2 -> b1         | .. | b1 | live | b2 | live | b3 | fresh ... |
- *          or --> heap_lent      tag = number << 8                          map: tag of the slab = number << 8 | class
+ *     current --> heap           bins[class].head -> b3 -> b2 -> b1         | .. | b1 | live | b2 | live | b3 | fresh
+ * ... | or --> heap_lent      tag = number << 8                          map: tag of the slab = number << 8 | class
  *     home    --> heap
  *
  * malloc pops from a bin, free pushes to it. One xor of the block's tag with the heap's gives the class, or a number
@@ -71,17 +71,17 @@ struct medium;
 struct CACHE_ALIGNED bin {
     struct block *head; /* owner only, all of this struct */
     int32_t room;       /* limit less the length of the list; below 0 it is over the limit */
-    uint32_t magic;     /* off * magic - bias < magic, in 32 bits, when off is a multiple of size from the first block */
+    uint32_t magic; /* off * magic - bias < magic, in 32 bits, when off is a multiple of size from the first block */
     uint32_t bias;
     uint32_t fresh_bytes; /* the slab being carved: what no block has been cut from yet */
     uintptr_t fresh_begin;
     int32_t limit;
-    int32_t learned; /* what limit is while blocks are taken; it falls below while they are only freed */
+    int32_t learned;     /* what limit is while blocks are taken; it falls below while they are only freed */
     uint32_t learned_ms; /* when that last grew */
     uint32_t size;
     struct slab *partial; /* slabs with a list of their own */
-    uint32_t n_carved;   /* blocks of all slabs of the class */
-    uint32_t n_listed;   /* of them, in slabs' lists or bare */
+    uint32_t n_carved;    /* blocks of all slabs of the class */
+    uint32_t n_listed;    /* of them, in slabs' lists or bare */
 };
 
 _Static_assert(sizeof(struct bin) == CACHE_LINE, "one cache line");
@@ -111,36 +111,37 @@ struct CACHE_ALIGNED heap {
     uintptr_t window_begin; /* as map_window has it; all 0 in a heap that nothing matches */
     uintptr_t window_granules;
     _Atomic uint32_t *window_tags;
-    uint8_t class_of[TABLE_LARGEST / BLOCK_ALIGN + 1];          /* by (size + 15) / 16 */
+    uint8_t class_of[TABLE_LARGEST / BLOCK_ALIGN + 1];            /* by (size + 15) / 16 */
     uint8_t upper_class_of[SMALL_LARGEST / TABLE_UPPER_STEP + 1]; /* above TABLE_LARGEST: by (size + 127) / 128 */
-    struct bin bins[SMALL_CLASSES + 1]; /* the last one is always empty, see heap_set_fill */
+    struct bin bins[SMALL_CLASSES + 1];                           /* the last one is always empty, see heap_set_fill */
 
     /* owner only */
-    bool filling;               /* see heap_set_fill */
-    bool in_slow;               /* a slow path is under way: the lists may be half changed */
-    uint32_t tick_ms;           /* of the last look at the clock's duties */
-    size_t limit_bytes;         /* the sum of all bins' limits */
-    struct heap *next_own;      /* other heaps of the same thread, see heap_enter */
-    _Atomic(struct heap *) *current_of; /* the owner's thread-local current; tells a forked child who was inside */
+    bool filling;          /* see heap_set_fill */
+    bool in_slow;          /* a slow path is under way: the lists may be half changed */
+    uint32_t tick_ms;      /* of the last look at the clock's duties */
+    size_t limit_bytes;    /* the sum of all bins' limits */
+    struct heap *next_own; /* other heaps of the same thread, see heap_enter */
+    _Atomic(_Atomic(struct heap *) *)
+        current_of; /* the owner's thread-local current; tells a forked child who was inside */
     struct outbox_slot outbox[OUTBOX_SLOTS];
     struct medium *medium[MEDIUM_CLASSES]; /* slabs with a free block */
     size_t medium_dirty_bytes;             /* free blocks whose pages may be resident */
     size_t medium_cap;
     uint32_t medium_learned_ms;
-    uint32_t medium_calls; /* since the last look at the clock */
+    uint32_t medium_calls;    /* since the last look at the clock */
     uint64_t sampled_bytes;   /* what the classes hold of the requests that came the slow way */
     uint64_t requested_bytes; /* what these asked for */
 
     /* any thread */
     CACHE_ALIGNED _Atomic uint32_t state;
-    _Atomic uint32_t sort_lock;          /* guards sorted */
-    _Atomic(struct block *) inbox;       /* O12 */
-    _Atomic size_t inbox_bytes;          /* about what is in it */
-    _Atomic uint32_t looked_ms;          /* when the owner last looked there */
-    _Atomic bool away;                   /* it didn't when that was due: senders sort */
+    _Atomic uint32_t sort_lock;            /* guards sorted */
+    _Atomic(struct block *) inbox;         /* O12 */
+    _Atomic size_t inbox_bytes;            /* about what is in it */
+    _Atomic uint32_t looked_ms;            /* when the owner last looked there */
+    _Atomic bool away;                     /* it didn't when that was due: senders sort */
     _Atomic(struct medium *) medium_inbox; /* O13: medium slabs with remote frees */
-    _Atomic uint32_t n_sorted;           /* slabs in sorted */
-    struct slab *sorted[SMALL_CLASSES];  /* under sort_lock: slabs with blocks that others have sorted */
+    _Atomic uint32_t n_sorted;             /* slabs in sorted */
+    struct slab *sorted[SMALL_CLASSES];    /* under sort_lock: slabs with blocks that others have sorted */
 };
 
 extern const struct heap heap_lent;
@@ -208,13 +209,13 @@ INLINE void heap_free(void *p)
         return;
     }
     struct bin *bin = &h->bins[x];
-    __asm__("" : "+r"(bin)); /* computed once: the compiler would keep x as well, and compute it again for the slow way */
+    __asm__(""
+            : "+r"(bin)); /* computed once: the compiler would keep x as well, and compute it again for the slow way */
     struct block *b = p;
     uintptr_t key = h->secret ^ at;
     /* In this order: a misplaced pointer's word 1 may lie outside. */
     if (UNLIKELY((uint32_t)(at % GRANULE_BYTES) * bin->magic - bin->bias >= bin->magic) ||
-        UNLIKELY(at - bin->fresh_begin < bin->fresh_bytes) ||
-        UNLIKELY((load_relaxed(&b->sum) ^ key) >> 48 == 0)) {
+        UNLIKELY(at - bin->fresh_begin < bin->fresh_bytes) || UNLIKELY((load_relaxed(&b->sum) ^ key) >> 48 == 0)) {
         heap_free_slow(p);
         return;
     }

@@ -13,18 +13,18 @@
 
 /* Behind a span's own fields, at the same place in all three. */
 struct slab {
-    struct span span; /* next, prev: in bin.partial. Owner only */
-    struct heap *owner;
-    uint8_t class;
-    uint8_t in_partial;   /* owner only, but for capacity also the next six */
-    uint16_t capacity; /* set once */
+    struct span span;             /* next, prev: in bin.partial. Owner only */
+    _Atomic(struct heap *) owner; /* these three are set before the tag, and read by any, relaxed: a walk may be late */
+    _Atomic uint8_t class;
+    uint8_t in_partial; /* owner only, but for capacity also the next six */
+    _Atomic uint16_t capacity;
     uint16_t n_free;
-    _Atomic uint16_t n_carved; /* written by the owner, read by any, relaxed: who has a block knows it was carved */
+    _Atomic uint16_t n_carved;   /* written by the owner, read by any, relaxed: who has a block knows it was carved */
     _Atomic uint16_t bare_pages; /* likewise: a bit a page that went to the OS; blocks that begin there are bare */
     uint16_t n_bare;
     struct block *list;
-    uint32_t stamp_ms;  /* when a block was last put back */
-    uint8_t in_sorted;  /* under owner.sort_lock, as the rest */
+    uint32_t stamp_ms; /* when a block was last put back */
+    uint8_t in_sorted; /* under owner.sort_lock, as the rest */
     uint16_t n_sorted;
     struct block *sorted;
     struct slab *sorted_next;
@@ -32,20 +32,20 @@ struct slab {
 };
 
 struct medium {
-    struct span span; /* next, prev: in heap.medium. Owner only */
-    struct heap *owner;
-    uint8_t class;
+    struct span span;             /* next, prev: in heap.medium. Owner only */
+    _Atomic(struct heap *) owner; /* as in a slab */
+    _Atomic uint8_t class;
     uint8_t in_partial; /* owner only, as the next five */
-    uint16_t capacity;
-    uint32_t block_bytes;
-    uint32_t reciprocal; /* of block_bytes in KiB: 2^32 / KiB, rounded up */
-    uint8_t remote_purged;             /* under owner.sort_lock: all pages are zero */
-    _Atomic uint64_t free; /* written by the owner, read by any, relaxed */
-    uint64_t touched; /* handed out since the pages were zero */
-    uint32_t stamp_ms;  /* when a block was last freed */
-    uint32_t purged_ms; /* when pages last went to the OS for want of room under the cap; 0: never */
-    _Atomic uint64_t remote;           /* any thread: freed by others, not yet the owner's. O13 */
-    struct medium *remote_next;        /* in owner.medium_inbox */
+    _Atomic uint16_t capacity;
+    _Atomic uint32_t block_bytes;
+    _Atomic uint32_t reciprocal; /* of block_bytes in KiB: 2^32 / KiB, rounded up */
+    uint8_t remote_purged;       /* under owner.sort_lock: all pages are zero */
+    _Atomic uint64_t free;       /* written by the owner, read by any, relaxed */
+    uint64_t touched;            /* handed out since the pages were zero */
+    uint32_t stamp_ms;           /* when a block was last freed */
+    uint32_t purged_ms;          /* when pages last went to the OS for want of room under the cap; 0: never */
+    _Atomic uint64_t remote;     /* any thread: freed by others, not yet the owner's. O13 */
+    struct medium *remote_next;  /* in owner.medium_inbox */
 };
 
 struct large {
@@ -87,9 +87,14 @@ INLINE uintptr_t heap_secret(void)
     return LIKELY(secret != 0) ? secret : heap_make_secret();
 }
 
+/* Of an address whose granule has a tag: then it has a descriptor. */
 INLINE struct slab *slab_of(const void *p)
 {
-    return map_descriptor(p);
+    struct slab *slab = map_descriptor(p);
+    if (slab == NULL) {
+        __builtin_unreachable();
+    }
+    return slab;
 }
 
 INLINE char *granule_begin(const void *p)
@@ -100,14 +105,15 @@ INLINE char *granule_begin(const void *p)
 /* Blocks lie against the granule's end. */
 INLINE char *slab_first_block(const struct slab *slab, size_t block_bytes)
 {
-    return slab->span.begin + (GRANULE_BYTES - slab->capacity * block_bytes);
+    return slab->span.begin + (GRANULE_BYTES - load_relaxed(&slab->capacity) * block_bytes);
 }
 
 /* A block of the bin's class begins at p, and has been cut. */
 INLINE bool slab_has_block_at(const struct slab *slab, const struct bin *bin, const void *p)
 {
     uint32_t at = (uint32_t)((uintptr_t)p % GRANULE_BYTES);
-    uint32_t cut_end = (uint32_t)(GRANULE_BYTES - (slab->capacity - load_relaxed(&slab->n_carved)) * bin->size);
+    uint32_t cut_end =
+        (uint32_t)(GRANULE_BYTES - (load_relaxed(&slab->capacity) - load_relaxed(&slab->n_carved)) * bin->size);
     return at * bin->magic - bin->bias < bin->magic && at < cut_end;
 }
 
@@ -120,14 +126,14 @@ INLINE struct medium *medium_of(const void *p)
 /* Of the block that covers p. Exact: spans are below 2^12 KiB, and blocks are whole KiB. */
 INLINE unsigned medium_index(const struct medium *m, const void *p)
 {
-    return (unsigned)((ptr_diff(p, m->span.begin) >> 10) * m->reciprocal >> 32);
+    return (unsigned)((ptr_diff(p, m->span.begin) >> 10) * load_relaxed(&m->reciprocal) >> 32);
 }
 
 INLINE bool medium_lives(const struct medium *m, const void *p, unsigned index)
 {
     uint64_t free = load_relaxed(&m->free) | load_relaxed(&m->remote);
-    return index < m->capacity && (const char *)p == m->span.begin + (size_t)index * m->block_bytes &&
-           (free >> index & 1) == 0;
+    return index < load_relaxed(&m->capacity) &&
+           (const char *)p == m->span.begin + (size_t)index * load_relaxed(&m->block_bytes) && (free >> index & 1) == 0;
 }
 
 /* key: the block's address ^ the secret. */
@@ -188,9 +194,12 @@ size_t slabs_purge(struct heap *h);
 /* By one who isn't the slab's owner. h: the caller's heap, NULL when it has none now. */
 void remote_free(struct heap *h, struct slab *slab, struct block *b);
 void outbox_flush(struct heap *h);
+/* After a slow path was left half done: what the outbox held and nobody has been sent. */
+void outbox_rebuild(struct heap *h);
 /* By one who isn't the slab's owner. */
 void remote_free_medium(struct medium *m, unsigned index);
-/* Takes what others sent, into the bins or, for a heap that nobody uses, into the slabs; false when there was nothing. */
+/* Takes what others sent, into the bins or, for a heap that nobody uses, into the slabs; false when there was nothing.
+ */
 bool inbox_collect(struct heap *h, bool into_bins);
 /* What others sorted for class c comes back into the slabs' own lists. */
 void sorted_collect(struct heap *h, unsigned c);

@@ -11,7 +11,8 @@
 
 static bool is_quiet(const struct heap *owner)
 {
-    return owner == NULL || load_relaxed(&owner->state) == HEAP_IDLE || owner->current_of == &heap_current;
+    return owner == NULL || load_relaxed(&owner->state) == HEAP_IDLE ||
+           load_relaxed(&owner->current_of) == &heap_current;
 }
 
 static void query_pool(const void *p, struct heap_answer *answer)
@@ -39,7 +40,7 @@ void heap_query(const void *p, struct heap_answer *answer)
         return;
     }
     bool has_owner = place.kind == PLACE_SMALL || place.kind == PLACE_MEDIUM;
-    answer->exact = !has_owner || is_quiet(((struct slab *)place.span)->owner);
+    answer->exact = !has_owner || is_quiet(load_relaxed(&((struct slab *)place.span)->owner));
     if (place.block != NULL && place.offset < place.bytes && !place.unmapped) {
         answer->base = place.block;
         answer->bytes = place.bytes;
@@ -57,7 +58,7 @@ struct walk {
 /* A small or a medium slab's blocks, by ascending address. */
 static int walk_slab(struct walk *walk, struct place place, size_t n, char *first, size_t bytes)
 {
-    bool exact = is_quiet(((struct slab *)place.span)->owner);
+    bool exact = is_quiet(load_relaxed(&((struct slab *)place.span)->owner));
     place.bytes = bytes;
     for (size_t i = 0; i < n; i++) {
         place.index = (unsigned)i;
@@ -81,12 +82,12 @@ static int walk_place(struct walk *walk, struct place place)
 {
     if (place.kind == PLACE_SMALL) {
         struct slab *slab = (struct slab *)place.span;
-        size_t bytes = heap_class_size(slab->class);
+        size_t bytes = heap_class_size(load_relaxed(&slab->class));
         return walk_slab(walk, place, load_relaxed(&slab->n_carved), slab_first_block(slab, bytes), bytes);
     }
     if (place.kind == PLACE_MEDIUM) {
         struct medium *m = (struct medium *)place.span;
-        return walk_slab(walk, place, m->capacity, m->span.begin, m->block_bytes);
+        return walk_slab(walk, place, load_relaxed(&m->capacity), m->span.begin, load_relaxed(&m->block_bytes));
     }
     return place.kind == PLACE_LARGE ? walk_large(walk, (struct large *)place.span) : 0;
 }

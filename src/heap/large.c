@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* large.c - blocks above 512 KiB: a span each, from an area or, from mmap_threshold on, a mapping of its own.
  *
- * A large block has no owner: any thread may free it. Its granules' tags tell how far back it begins. The first granule's
- * tag is claimed by compare-and-swap, so one of two frees fails.
+ * A large block has no owner: any thread may free it. Its granules' tags tell how far back it begins. The first
+ * granule's tag is claimed by compare-and-swap, so one of two frees fails.
  */
 #include "config/config.h"
 #include "heap/heap_internal.h"

@@ -182,11 +182,11 @@ static void give_small(struct heap *h, const struct place *place)
 {
     struct slab *slab = (struct slab *)place->span;
     struct block *b = (struct block *)(void *)place->block;
-    if (h == NULL || slab->owner != h) {
+    if (h == NULL || load_relaxed(&slab->owner) != h) {
         remote_free(h, slab, b);
         return;
     }
-    struct bin *bin = &h->bins[slab->class];
+    struct bin *bin = &h->bins[load_relaxed(&slab->class)];
     bin_push(h, bin, b);
     if (bin->room < 0) {
         bin_sort(h, bin, -bin->room);
@@ -196,7 +196,7 @@ static void give_small(struct heap *h, const struct place *place)
 static void give_medium(struct heap *h, const struct place *place)
 {
     struct medium *m = (struct medium *)place->span;
-    if (h == NULL || m->owner != h) {
+    if (h == NULL || load_relaxed(&m->owner) != h) {
         remote_free_medium(m, place->index);
     } else {
         medium_free(h, m, place->index);
@@ -222,8 +222,8 @@ static void give(const struct place *place)
     }
 }
 
-/* The two kinds of block that come here often, without the general look at what the pointer is: a small block of another
- * heap, and a medium one of the thread's own. False: not one of these, or something is wrong with it. */
+/* The two kinds of block that come here often, without the general look at what the pointer is: a small block of
+ * another heap, and a medium one of the thread's own. False: not one of these, or something is wrong with it. */
 static bool free_often(void *p)
 {
     struct heap *h = load_relaxed(&heap_current);
@@ -235,7 +235,7 @@ static bool free_often(void *p)
     }
     if (c < SMALL_CLASSES) {
         struct slab *slab = slab_of(p);
-        if (slab->owner == h || !slab_has_block_at(slab, &h->bins[c], p)) {
+        if (load_relaxed(&slab->owner) == h || !slab_has_block_at(slab, &h->bins[c], p)) {
             return false;
         }
         h = heap_enter();
@@ -243,7 +243,7 @@ static bool free_often(void *p)
     } else {
         struct medium *m = medium_of(p);
         unsigned index = medium_index(m, p);
-        if (m->owner != h || !medium_lives(m, p, index)) {
+        if (load_relaxed(&m->owner) != h || !medium_lives(m, p, index)) {
             return false;
         }
         h = heap_enter();

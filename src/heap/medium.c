@@ -17,12 +17,12 @@
 
 static uint64_t all_bits(const struct medium *m)
 {
-    return m->capacity == 64 ? UINT64_MAX : ((uint64_t)1 << m->capacity) - 1;
+    return load_relaxed(&m->capacity) == 64 ? UINT64_MAX : ((uint64_t)1 << load_relaxed(&m->capacity)) - 1;
 }
 
 static struct medium **list_of(struct heap *h, const struct medium *m)
 {
-    return &h->medium[m->class - SMALL_CLASSES];
+    return &h->medium[load_relaxed(&m->class) - SMALL_CLASSES];
 }
 
 static void list_add(struct heap *h, struct medium *m)
@@ -54,7 +54,7 @@ static void list_remove(struct heap *h, struct medium *m)
 
 static size_t dirty_bytes(const struct medium *m)
 {
-    return (size_t)bit_count(load_relaxed(&m->free) & m->touched) * m->block_bytes;
+    return (size_t)bit_count(load_relaxed(&m->free) & m->touched) * load_relaxed(&m->block_bytes);
 }
 
 static void slab_drop(struct heap *h, struct medium *m)
@@ -70,8 +70,8 @@ static void slab_drop(struct heap *h, struct medium *m)
 static bool purge_run(struct medium *m, unsigned first, unsigned end)
 {
     size_t page = os_page_bytes();
-    size_t from = round_up((size_t)first * m->block_bytes, page);
-    size_t to = round_down((size_t)end * m->block_bytes, page);
+    size_t from = round_up((size_t)first * load_relaxed(&m->block_bytes), page);
+    size_t to = round_down((size_t)end * load_relaxed(&m->block_bytes), page);
     return to <= from || os_purge(m->span.begin + from, to - from, /* lazy */ false) == 0;
 }
 
@@ -88,7 +88,7 @@ static size_t slab_purge(struct heap *h, struct medium *m)
         }
         rest &= run + first == 64 ? 0 : ~(uint64_t)0 << (first + run);
     }
-    if (m->block_bytes % os_page_bytes() != 0) {
+    if (load_relaxed(&m->block_bytes) % os_page_bytes() != 0) {
         m->span.zero = 0; /* the pages that blocks share stay as they are */
     }
     m->touched &= ~dirty;
@@ -178,11 +178,11 @@ static struct medium *slab_new(struct heap *h, unsigned c)
     if (m == NULL) {
         return NULL;
     }
-    m->owner = h;
-    m->class = (uint8_t)c;
-    m->block_bytes = (uint32_t)heap_class_size(c);
-    m->reciprocal = (uint32_t)(((uint64_t)1 << 32) / (m->block_bytes >> 10) + 1);
-    m->capacity = (uint16_t)size_min(span_bytes(&m->span) / m->block_bytes, 64);
+    store_relaxed(&m->owner, h);
+    store_relaxed(&m->class, (uint8_t)c);
+    store_relaxed(&m->block_bytes, (uint32_t)heap_class_size(c));
+    store_relaxed(&m->reciprocal, (uint32_t)(((uint64_t)1 << 32) / (load_relaxed(&m->block_bytes) >> 10) + 1));
+    store_relaxed(&m->capacity, (uint16_t)size_min(span_bytes(&m->span) / load_relaxed(&m->block_bytes), 64));
     m->stamp_ms = 0;
     m->purged_ms = 0;
     m->remote_purged = 0;
@@ -221,7 +221,7 @@ void *medium_malloc(struct heap *h, unsigned c, bool *zero)
     uint64_t bit = (uint64_t)1 << index;
     *zero = (m->touched & bit) == 0 && m->span.zero;
     if ((m->touched & bit) != 0) {
-        h->medium_dirty_bytes -= m->block_bytes;
+        h->medium_dirty_bytes -= load_relaxed(&m->block_bytes);
     } else if (m->purged_ms != 0) {
         learn(h, m);
     }
@@ -230,7 +230,7 @@ void *medium_malloc(struct heap *h, unsigned c, bool *zero)
     if (free == bit) {
         list_remove(h, m);
     }
-    return m->span.begin + (size_t)index * m->block_bytes;
+    return m->span.begin + (size_t)index * load_relaxed(&m->block_bytes);
 }
 
 /* ---- giving ------------------------------------------------------------------------------------------------- */
@@ -239,12 +239,13 @@ static void put_bits(struct heap *h, struct medium *m, uint64_t bits)
 {
     uint64_t free = load_relaxed(&m->free);
     if (UNLIKELY((free & bits) != 0)) {
-        fault_of_pointer("double free", "double free", m->span.begin + (size_t)bit_lowest(free & bits) * m->block_bytes);
+        fault_of_pointer("double free", "double free",
+                         m->span.begin + (size_t)bit_lowest(free & bits) * load_relaxed(&m->block_bytes));
         bits &= ~free;
     }
     store_relaxed(&m->free, free | bits);
     m->stamp_ms = h->tick_ms;
-    h->medium_dirty_bytes += (size_t)bit_count(bits & m->touched) * m->block_bytes;
+    h->medium_dirty_bytes += (size_t)bit_count(bits & m->touched) * load_relaxed(&m->block_bytes);
     if (!m->in_partial && bits != 0) {
         list_add(h, m);
     }
@@ -273,7 +274,7 @@ void medium_collect(struct heap *h)
         if (m->remote_purged) {
             m->remote_purged = 0;
             m->touched = 0;
-            if (m->block_bytes % os_page_bytes() == 0) {
+            if (load_relaxed(&m->block_bytes) % os_page_bytes() == 0) {
                 m->span.zero = 1;
             }
         }

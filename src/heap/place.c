@@ -17,7 +17,7 @@ bool block_is_free(const struct block *b)
 static void place_in_slab(struct place *place, const void *p)
 {
     struct slab *slab = (struct slab *)place->span;
-    place->bytes = heap_class_size(slab->class);
+    place->bytes = heap_class_size(load_relaxed(&slab->class));
     char *first = slab_first_block(slab, place->bytes);
     if ((const char *)p < first) {
         return;
@@ -29,10 +29,10 @@ static void place_in_slab(struct place *place, const void *p)
 static void place_in_medium(struct place *place, const void *p)
 {
     struct medium *m = (struct medium *)place->span;
-    place->bytes = m->block_bytes;
+    place->bytes = load_relaxed(&m->block_bytes);
     place->index = medium_index(m, p);
-    if (place->index < m->capacity) {
-        place->block = m->span.begin + (size_t)place->index * m->block_bytes;
+    if (place->index < load_relaxed(&m->capacity)) {
+        place->block = m->span.begin + (size_t)place->index * load_relaxed(&m->block_bytes);
     }
 }
 
@@ -90,7 +90,7 @@ struct place place_find(const void *p)
         place_in_gone(&place, p, code);
     } else if ((code & ~CLASS_SPARSE) < SMALL_CLASSES) {
         place.kind = PLACE_SMALL;
-        place.span = map_descriptor(p);
+        place.span = &slab_of(p)->span;
         place_in_slab(&place, p);
     } else {
         place.kind = PLACE_MEDIUM;

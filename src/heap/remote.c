@@ -8,8 +8,8 @@
  * 1 Mark       word 1, so that a second free is found from now on.
  * 2 Send       a batch at a time. From a handler or a closed thread: alone, without the outbox.
  * 3 Collect    by the owner where its bin is empty; by the sender when the heap is idle.
- * 4 Sort       when the owner doesn't come and the inbox grows, a sender sorts it to the slabs' sorted lists. A slab all
- *              of whose capacity is there has no block in any list of its owner, nor is it in one: it leaves at once.
+ * 4 Sort       when the owner doesn't come and the inbox grows, a sender sorts it to the slabs' sorted lists. A slab
+ * all of whose capacity is there has no block in any list of its owner, nor is it in one: it leaves at once.
  *
  * Orders.  O12  inbox: the sender's release pairs with the exchange/acquire in collect and sort: links are read as
  *               written. All is taken at once, so there is no ABA.
@@ -70,7 +70,7 @@ static struct block *sent_next(struct block *b)
 
 static void sorted_link(struct heap *owner, struct slab *slab)
 {
-    struct slab **head = &owner->sorted[slab->class];
+    struct slab **head = &owner->sorted[load_relaxed(&slab->class)];
     slab->sorted_prev = NULL;
     slab->sorted_next = *head;
     if (*head != NULL) {
@@ -86,7 +86,8 @@ static void sorted_unlink(struct heap *owner, struct slab *slab)
     if (slab->sorted_next != NULL) {
         slab->sorted_next->sorted_prev = slab->sorted_prev;
     }
-    *(slab->sorted_prev != NULL ? &slab->sorted_prev->sorted_next : &owner->sorted[slab->class]) = slab->sorted_next;
+    *(slab->sorted_prev != NULL ? &slab->sorted_prev->sorted_next : &owner->sorted[load_relaxed(&slab->class)]) =
+        slab->sorted_next;
     slab->in_sorted = 0;
     sub_relaxed(&owner->n_sorted, 1);
 }
@@ -97,7 +98,7 @@ static void sort_block(struct heap *owner, struct block *b)
     block_send(b, (uintptr_t)slab->sorted);
     slab->sorted = b;
     slab->n_sorted++;
-    if (slab->n_sorted < slab->capacity) {
+    if (slab->n_sorted < load_relaxed(&slab->capacity)) {
         if (!slab->in_sorted) {
             sorted_link(owner, slab);
         }
@@ -106,7 +107,7 @@ static void sort_block(struct heap *owner, struct block *b)
     if (slab->in_sorted) {
         sorted_unlink(owner, slab);
     }
-    map_set(slab->span.begin, 1, map_make_tag(MAP_HEAP_GONE, slab->class));
+    map_set(slab->span.begin, 1, map_make_tag(MAP_HEAP_GONE, load_relaxed(&slab->class)));
     span_give(&slab->span, /* touched */ true);
 }
 
@@ -236,6 +237,23 @@ void outbox_flush(struct heap *h)
     }
 }
 
+/* A flush that was left half done has given some blocks their next form, and sent none of them. */
+void outbox_rebuild(struct heap *h)
+{
+    for (unsigned i = 0; i < OUTBOX_SLOTS; i++) {
+        struct outbox_slot *slot = &h->outbox[i];
+        uint32_t n = 0;
+        for (uint32_t k = 0; k < slot->n; k++) {
+            struct block *b = slot->blocks[k];
+            if (b != NULL && (block_has_form(b, FORM_OUTBOX) || block_has_form(b, FORM_SENT))) {
+                store_relaxed(&b->sum, key_of(b) ^ FORM_OUTBOX);
+                slot->blocks[n++] = b;
+            }
+        }
+        slot->n = n;
+    }
+}
+
 static void outbox_add(struct heap *h, struct heap *owner, struct block *b, size_t bytes)
 {
     struct outbox_slot *slot = &h->outbox[owner->number % OUTBOX_SLOTS];
@@ -274,15 +292,15 @@ static bool mark(struct block *b)
 
 void remote_free(struct heap *h, struct slab *slab, struct block *b)
 {
-    struct heap *owner = slab->owner;
+    struct heap *owner = load_relaxed(&slab->owner);
     if (UNLIKELY(!mark(b))) {
         fault_of_pointer("double free", "double free", b);
         return;
     }
     if (LIKELY(h != NULL)) {
-        outbox_add(h, owner, b, h->bins[slab->class].size);
+        outbox_add(h, owner, b, h->bins[load_relaxed(&slab->class)].size);
     } else {
-        send(owner, b, b, heap_class_size(slab->class));
+        send(owner, b, b, heap_class_size(load_relaxed(&slab->class)));
     }
 }
 
@@ -307,13 +325,13 @@ static void purge_unused(struct heap *owner, struct medium *m, unsigned class, u
 
 void remote_free_medium(struct medium *m, unsigned index)
 {
-    struct heap *owner = m->owner;
+    struct heap *owner = load_relaxed(&m->owner);
     uint64_t bit = (uint64_t)1 << index;
-    unsigned capacity = m->capacity; /* read first: with our bit set, the slab may leave */
-    unsigned class = m->class;
+    unsigned capacity = load_relaxed(&m->capacity); /* read first: with our bit set, the slab may leave */
+    unsigned class = load_relaxed(&m->class);
     uint64_t old = or_acq_rel(&m->remote, bit); /* O13 */
     if (UNLIKELY((old & bit) != 0)) {
-        fault_of_pointer("double free", "double free", m->span.begin + (size_t)index * m->block_bytes);
+        fault_of_pointer("double free", "double free", m->span.begin + (size_t)index * load_relaxed(&m->block_bytes));
         return;
     }
     if (old == 0) {

@@ -8,10 +8,10 @@
  * 1 Refill     the bin is empty: it takes the list of a partial slab, whole; else what others sorted; else it carves.
  * 2 Sort       the bin has passed its limit: its newest blocks, still in the cache, go back to their slabs' lists.
  * 3 Release    all blocks of a slab are back: its granule leaves the heap.
- * 4 Learn      a refill found blocks that were sorted a moment ago: the limit was too low, and doubles. It shrinks again
- *              when that stops. All limits of a heap together stay within option bin_bytes.
- * 5 Purge      pages of a partial slab on which no live block lies go to the OS; their blocks leave the list (bare), and
- *              the slab's tag sends frees the slow way until the pages are carved again.
+ * 4 Learn      a refill found blocks that were sorted a moment ago: the limit was too low, and doubles. It shrinks
+ * again when that stops. All limits of a heap together stay within option bin_bytes. 5 Purge      pages of a partial
+ * slab on which no live block lies go to the OS; their blocks leave the list (bare), and the slab's tag sends frees the
+ * slow way until the pages are carved again.
  */
 #include "config/config.h"
 #include "heap/heap_internal.h"
@@ -29,8 +29,8 @@
 
 static uint32_t slab_tag(const struct slab *slab)
 {
-    uint32_t code = slab->class | (load_relaxed(&slab->bare_pages) != 0 ? CLASS_SPARSE : 0);
-    return map_make_tag(slab->owner->number, code);
+    uint32_t code = load_relaxed(&slab->class) | (load_relaxed(&slab->bare_pages) != 0 ? CLASS_SPARSE : 0);
+    return map_make_tag(load_relaxed(&slab->owner)->number, code);
 }
 
 /* ---- lists -------------------------------------------------------------------------------------------------- */
@@ -145,7 +145,7 @@ void bin_unlearn(struct heap *h, uint32_t now_ms)
 
 void slab_release(struct heap *h, struct slab *slab)
 {
-    struct bin *bin = &h->bins[slab->class];
+    struct bin *bin = &h->bins[load_relaxed(&slab->class)];
     if (slab->in_partial) {
         partial_unlink(bin, slab);
     }
@@ -154,7 +154,7 @@ void slab_release(struct heap *h, struct slab *slab)
     }
     bin->n_carved -= load_relaxed(&slab->n_carved);
     bin->n_listed -= load_relaxed(&slab->n_carved);
-    map_set(slab->span.begin, 1, map_make_tag(MAP_HEAP_GONE, slab->class));
+    map_set(slab->span.begin, 1, map_make_tag(MAP_HEAP_GONE, load_relaxed(&slab->class)));
     span_give(&slab->span, /* touched */ true);
 }
 
@@ -166,7 +166,7 @@ static bool all_back(const struct slab *slab)
 void slab_put(struct heap *h, struct block *b, uint32_t now_ms)
 {
     struct slab *slab = slab_of(b);
-    struct bin *bin = &h->bins[slab->class];
+    struct bin *bin = &h->bins[load_relaxed(&slab->class)];
     block_link(h, b, slab->list);
     slab->list = b;
     slab->n_free++;
@@ -186,12 +186,12 @@ static struct slab *slab_new(struct heap *h, unsigned c)
         return NULL;
     }
     size_t size = h->bins[c].size;
-    slab->owner = h;
-    slab->class = (uint8_t)c;
+    store_relaxed(&slab->owner, h);
+    store_relaxed(&slab->class, (uint8_t)c);
     slab->in_partial = 0;
     slab->n_free = 0;
     slab->n_bare = 0;
-    slab->capacity = (uint16_t)(GRANULE_BYTES / size);
+    store_relaxed(&slab->capacity, (uint16_t)(GRANULE_BYTES / size));
     slab->list = NULL;
     slab->in_sorted = 0;
     slab->n_sorted = 0;
@@ -228,13 +228,13 @@ static bool carve(struct heap *h, unsigned c)
     }
     size_t carved = load_relaxed(&slab->n_carved);
     size_t n = size_max(size_max(CARVE_BYTES_LEAST / bin->size, 1), carved / 2);
-    n = size_min(n, slab->capacity - carved);
+    n = size_min(n, load_relaxed(&slab->capacity) - carved);
     char *first = slab_first_block(slab, bin->size) + carved * bin->size;
     chain_blocks(h, bin, first, n);
     store_relaxed(&slab->n_carved, (uint16_t)(carved + n));
     bin->n_carved += (uint32_t)n;
     bin->fresh_begin = (uintptr_t)first + n * bin->size;
-    bin->fresh_bytes = (uint32_t)((slab->capacity - carved - n) * bin->size);
+    bin->fresh_bytes = (uint32_t)((load_relaxed(&slab->capacity) - carved - n) * bin->size);
     return true;
 }
 
@@ -255,7 +255,7 @@ static void page_carve(struct heap *h, struct slab *slab)
 {
     unsigned bare = load_relaxed(&slab->bare_pages);
     unsigned page = bit_lowest(bare);
-    size_t size = h->bins[slab->class].size;
+    size_t size = h->bins[load_relaxed(&slab->class)].size;
     char *first = slab_first_block(slab, size);
     size_t n = load_relaxed(&slab->n_carved);
     for (size_t i = n; i-- > 0;) {
@@ -278,7 +278,7 @@ static void page_carve(struct heap *h, struct slab *slab)
 static unsigned pages_in_use(const struct heap *h, struct slab *slab)
 {
     uint64_t listed[GRANULE_BYTES / BLOCK_ALIGN / 64] = {0};
-    size_t size = h->bins[slab->class].size;
+    size_t size = h->bins[load_relaxed(&slab->class)].size;
     char *first = slab_first_block(slab, size);
     for (struct block *b = slab->list; b != NULL; b = block_next(h, b)) {
         size_t i = ptr_diff(b, first) / size;
@@ -326,7 +326,7 @@ static size_t slab_purge(struct heap *h, struct slab *slab)
     unsigned bare = load_relaxed(&slab->bare_pages);
     unsigned pages = all & ~pages_in_use(h, slab) & ~bare;
     /* What is being carved stays: the border between cut and uncut blocks runs through it. */
-    if (pages == 0 || slab == carved_slab(&h->bins[slab->class])) {
+    if (pages == 0 || slab == carved_slab(&h->bins[load_relaxed(&slab->class)])) {
         return 0;
     }
     store_relaxed(&slab->bare_pages, (uint16_t)(bare | drop_pages(h, slab, pages)));
@@ -450,7 +450,7 @@ void slabs_flush(struct heap *h)
 
 static void slab_rebuild(struct heap *h, struct slab *slab)
 {
-    struct bin *bin = &h->bins[slab->class];
+    struct bin *bin = &h->bins[load_relaxed(&slab->class)];
     char *first = slab_first_block(slab, bin->size);
     slab->list = NULL;
     slab->n_free = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* thread.c - which heap a thread may use: making, lending, closing, taking over, and what a fork leaves.
  *
- *     current   the heap that the thread may use at this instant; heap_lent while it is inside, and before its first call
- *     home      the heap that is its own; others of its own follow by next_own
+ *     current   the heap that the thread may use at this instant; heap_lent while it is inside, and before its first
+ * call home      the heap that is its own; others of its own follow by next_own
  *
  *     current    home     means
  *     lent       NULL     first call: make or take over a heap
@@ -12,9 +12,9 @@
  *     closed     NULL     after the thread-exit key ran
  *
  * A call that was left for good can't be told from one that is interrupted, and is not guessed. After STRAYS_MOST calls
- * have gone to the pool, the thread gets another heap. If the interrupted call returns, the heap that it used is current
- * again, and the next slow call retires the other. Otherwise the first one is recovered when the thread ends; if it was
- * inside a slow path, its lists are made anew from what its blocks say.
+ * have gone to the pool, the thread gets another heap. If the interrupted call returns, the heap that it used is
+ * current again, and the next slow call retires the other. Otherwise the first one is recovered when the thread ends;
+ * if it was inside a slow path, its lists are made anew from what its blocks say.
  *
  * Orders.  O15  heap.state: the release of who makes it idle pairs with the acquire of who takes it.
  *          O16  a heap in the table is published whole.
@@ -238,6 +238,7 @@ static void heap_retire(struct heap *h)
     if (h->in_slow) {
         slabs_rebuild(h);
         medium_rebuild(h);
+        outbox_rebuild(h);
     }
     h->in_slow = true;
     outbox_flush(h);
@@ -288,7 +289,7 @@ static void check_fork(void)
 
 static void adopt(struct heap *h)
 {
-    h->current_of = &heap_current;
+    store_relaxed(&h->current_of, &heap_current);
     h->in_slow = true;
 }
 
@@ -314,7 +315,7 @@ static struct heap *enter_first(void)
     if (h == NULL) {
         return NULL;
     }
-    h->current_of = &heap_current;
+    store_relaxed(&h->current_of, &heap_current);
     h->next_own = NULL;
     struct heap *none = NULL;
     if (!cas_relaxed(&heap_home, &none, h)) {
@@ -427,7 +428,8 @@ static void fork_child(bool is_survivor)
         if (h == NULL || load_relaxed(&h->state) != HEAP_OWNED || is_own(h)) {
             continue;
         }
-        if (h->current_of != NULL && load_relaxed(h->current_of) == h) {
+        _Atomic(struct heap *) *current = load_relaxed(&h->current_of);
+        if (current != NULL && load_relaxed(current) == h) {
             make_idle(h);
         }
     }
