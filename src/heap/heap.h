@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* heap.h - malloc and free: the fast paths, and what other rooms may ask of the heap.
  *
- *     thread                     heap (one thread's at a time)              slab: a granule of blocks of one class
- *     current --> heap           bins[class].head -> b3 -> b2 -> b1         | .. | b1 | live | b2 | live | b3 | fresh
- * ... | or --> heap_lent      tag = number << 8                          map: tag of the slab = number << 8 | class
+ *     thread                   heap (one thread's at a time)          slab: a granule of blocks of one class
+ *     current --> heap         bins[class].head -> b3 -> b2 -> b1     | .. | b1 | live | b2 | live | b3 | fresh |
+ *          or --> heap_lent    tag = number << 8                      map: tag of the slab = number << 8 | class
  *     home    --> heap
  *
  * malloc pops from a bin, free pushes to it. One xor of the block's tag with the heap's gives the class, or a number
@@ -209,8 +209,8 @@ INLINE void heap_free(void *p)
         return;
     }
     struct bin *bin = &h->bins[x];
-    __asm__(""
-            : "+r"(bin)); /* computed once: the compiler would keep x as well, and compute it again for the slow way */
+    /* Computed once: the compiler would keep x as well, and compute it again for the slow way. */
+    __asm__("" : "+r"(bin));
     struct block *b = p;
     uintptr_t key = h->secret ^ at;
     /* In this order: a misplaced pointer's word 1 may lie outside. */

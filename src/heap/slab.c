@@ -8,10 +8,10 @@
  * 1 Refill     the bin is empty: it takes the list of a partial slab, whole; else what others sorted; else it carves.
  * 2 Sort       the bin has passed its limit: its newest blocks, still in the cache, go back to their slabs' lists.
  * 3 Release    all blocks of a slab are back: its granule leaves the heap.
- * 4 Learn      a refill found blocks that were sorted a moment ago: the limit was too low, and doubles. It shrinks
- * again when that stops. All limits of a heap together stay within option bin_bytes. 5 Purge      pages of a partial
- * slab on which no live block lies go to the OS; their blocks leave the list (bare), and the slab's tag sends frees the
- * slow way until the pages are carved again.
+ * 4 Learn      a refill found blocks that were sorted a moment ago: the limit was too low, and doubles. When that stops
+ *              it shrinks again. All limits of a heap together stay within option bin_bytes.
+ * 5 Purge      pages of a partial slab on which no live block lies go to the OS; their blocks leave the list (bare),
+ *              and the slab's tag sends frees the slow way until the pages are carved again.
  */
 #include "config/config.h"
 #include "heap/heap_internal.h"

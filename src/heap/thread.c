@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* thread.c - which heap a thread may use: making, lending, closing, taking over, and what a fork leaves.
  *
- *     current   the heap that the thread may use at this instant; heap_lent while it is inside, and before its first
- * call home      the heap that is its own; others of its own follow by next_own
+ *     current   the heap that the thread may use at this instant; heap_lent while it is inside, and before the first
+ *               call
+ *     home      the heap that is its own; others of its own follow by next_own
  *
  *     current    home     means
  *     lent       NULL     first call: make or take over a heap
@@ -18,8 +19,8 @@
  *
  * Orders.  O15  heap.state: the release of who makes it idle pairs with the acquire of who takes it.
  *          O16  a heap in the table is published whole.
- *          O22  Who makes a heap idle writes state and then reads inbox, medium_inbox and sort_lock; who sends or unlocks
- *               writes one of these and then reads state. Sequentially consistent: at least one sees the other.
+ *          O22  Who makes a heap idle writes state and then reads inbox, medium_inbox and sort_lock; who sends or
+ *               unlocks writes one of these and then reads state. Sequentially consistent: at least one sees the other.
  */
 #include "heap/heap_internal.h"
 
@@ -407,8 +408,9 @@ static bool is_own(const struct heap *wanted)
     return false;
 }
 
-/* The other threads are gone, unless the caller itself is new. A heap whose thread was inside at that moment may be half changed: it is only freed to.
- * The others can be taken over: the thread-local storage that was copied with the process tells which. */
+/* The other threads are gone, unless the caller itself is new. A heap whose thread was inside at that moment may be half
+ * changed: it is only freed to. The others can be taken over: the thread-local storage that was copied with the process
+ * tells which. */
 static void fork_child(bool is_survivor)
 {
     uint32_t *word = os_fork_word();
