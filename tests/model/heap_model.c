@@ -7,8 +7,9 @@
  * Idea.        Threads take and give blocks by a table of slots that all share; a slot's lock keeps one thread at a
  * time at its block, so most blocks are resized and freed by another thread than the one that took them. Each block
  * that comes is entered into the set of intervals, and must overlap none; each that goes is checked to its last byte.
- * In between the threads meet and the walk must agree with the table. Replay.      The seed is printed; with one thread
- * the same seed makes the same calls.
+ * In between the threads meet and the walk must agree with the table.
+ *
+ * Replay.      The seed is printed; with one thread the same seed makes the same calls.
  */
 #include "../names.h"
 

@@ -13,8 +13,8 @@
  *              a state that was seen before is not gone into again.
  * Limits.      Stores to one location become visible in the order of execution, and loads are not delayed behind later
  *              stores of the same thread (no load buffering). Read-modify-writes don't fail without cause. Plain data
- * is checked by weak_own: who writes must have seen the last write. Fails on.    weak_fail, an execution of more than
- * WEAK_DEEPEST operations (no progress), a race on plain data.
+ *              is checked by weak_own: who writes must have seen the last write.
+ * Fails on.    weak_fail, an execution of more than WEAK_DEEPEST operations (no progress), a race on plain data.
  */
 #ifndef WEAK_H
 #define WEAK_H
