@@ -9,7 +9,8 @@
  * 2 Send       a batch at a time. From a handler or a closed thread: alone, without the outbox.
  * 3 Collect    by the owner where its bin is empty; by the sender when the heap is idle.
  * 4 Sort       when the owner doesn't come and the inbox grows, a sender sorts it to the slabs' sorted lists. A slab
- * all of whose capacity is there has no block in any list of its owner, nor is it in one: it leaves at once.
+ *              all of whose capacity is there has no block in any list of its owner, nor is it in one: it leaves at
+ *              once.
  *
  * Orders.  O12  inbox: the sender's release pairs with the exchange/acquire in collect and sort: links are read as
  *               written. All is taken at once, so there is no ABA.
@@ -261,7 +262,9 @@ static void outbox_add(struct heap *h, struct heap *owner, struct block *b, size
         slot_flush(slot);
         slot->owner = owner;
     }
-    slot->blocks[slot->n++] = b;
+    slot->blocks[slot->n] = b;
+    signal_fence(); /* in this order: outbox_rebuild takes the first n for blocks that wait */
+    slot->n++;
     slot->bytes += (uint32_t)bytes;
     if (slot->n >= (uint32_t)option(OPT_remote_batch) || slot->bytes >= OUTBOX_BYTES) {
         slot_flush(slot);

@@ -339,6 +339,54 @@ static void cancelled_in_a_handler(void)
     churn_end(&churn);
 }
 
+/* ---- a thread that jumps out of free, and ends
+ * --------------------------------------------------------------------------------------- */
+
+enum { n_handed_over = 20000 };
+static void *handed_over[n_handed_over];
+static __thread sigjmp_buf out_of_free;
+static __thread volatile sig_atomic_t is_freeing;
+
+static void jump_out_of_free(int number)
+{
+    (void)number;
+    if (is_freeing) {
+        is_freeing = 0;
+        siglongjmp(out_of_free, 1);
+    }
+}
+
+static void *free_until_the_jump(void *unused)
+{
+    if (sigsetjmp(out_of_free, 1) == 0) {
+        is_freeing = 1;
+        for (size_t i = 0; i < n_handed_over; i++) {
+            free(handed_over[i]);
+        }
+    }
+    is_freeing = 0;
+    return unused;
+}
+
+/* What the outbox of such a thread holds is in several forms. Its end must tell them apart. */
+static void ends_after_a_jump_out_of_free(void)
+{
+    struct sigaction action = {.sa_handler = jump_out_of_free};
+    sigaction(SIGUSR1, &action, NULL);
+    unsigned random = 1;
+    for (size_t round = 0; round < (stress_is_long() ? 5000 : 300); round++) {
+        for (size_t i = 0; i < n_handed_over; i++) {
+            handed_over[i] = malloc(16 + i % 7 * 16);
+        }
+        pthread_t thread;
+        EXPECT(pthread_create(&thread, NULL, free_until_the_jump, NULL) == 0, "no thread");
+        random = random * 1103515245 + 12345;
+        nanosleep(&(struct timespec){0, 20000 + random / 65536 % 200 * 1000}, NULL);
+        pthread_kill(thread, SIGUSR1);
+        pthread_join(thread, NULL);
+    }
+}
+
 static const struct stress_case cases[] = {
     {"handlers_in_one_thread", handlers_in_one_thread, NULL, false},
     {"handlers_in_four_threads", handlers_in_four_threads, NULL, false},
@@ -347,6 +395,7 @@ static const struct stress_case cases[] = {
     {"memory_of_handlers_comes_back", memory_of_handlers_comes_back, NULL, false},
     {"jumps_out_of_handlers", jumps_out_of_handlers, NULL, false},
     {"jumps_in_four_threads", jumps_in_four_threads, NULL, false},
+    {"ends_after_a_jump_out_of_free", ends_after_a_jump_out_of_free, NULL, false},
     {"no_call_is_a_cancellation_point", no_call_is_a_cancellation_point, NULL, false},
     {"cancelled_in_a_handler", cancelled_in_a_handler, NULL, false},
 };
