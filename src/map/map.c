@@ -335,6 +335,38 @@ void map_set_large(void *begin, size_t n_granules)
     }
 }
 
+/* ---- all of it ---------------------------------------------------------------------------------------------- */
+
+struct chunk_visit {
+    int (*visit)(char *begin, void *context);
+    void *context;
+};
+
+static int each_chunk(_Atomic(char *) *chunks, size_t n, uintptr_t begin, const struct chunk_visit *to)
+{
+    int result = 0;
+    for (size_t i = 0; i < n && result == 0; i++) {
+        if (load_acquire(&chunks[i]) != NULL) { /* O5 */
+            result = to->visit((char *)(begin + (i << CHUNK_SHIFT)), to->context);
+        }
+    }
+    return result;
+}
+
+int map_each_chunk(int (*visit)(char *begin, void *context), void *context)
+{
+    struct chunk_visit to = {.visit = visit, .context = context};
+    size_t n = load_acquire(&map_window.n_granules) / CHUNK_GRANULES; /* O2 */
+    int result = each_chunk(load_relaxed(&map_window.chunks), n, load_relaxed(&map_window.begin), &to);
+    for (size_t i = 0; i < sizeof map.roots / sizeof map.roots[0] && result == 0; i++) {
+        struct leaf *leaf = load_acquire(&map.roots[i]); /* O4 */
+        if (leaf != NULL) {
+            result = each_chunk(leaf->chunks, LEAF_CHUNKS, (uintptr_t)i << LEAF_SHIFT, &to);
+        }
+    }
+    return result;
+}
+
 /* ---- figures ------------------------------------------------------------------------------------------------ */
 
 size_t map_books_bytes(void)

@@ -95,6 +95,10 @@ NODISCARD bool map_claim(void *begin, uint32_t from, uint32_t to);
 /* Tags a large block: each granule tells how far back the first one is. */
 void map_set_large(void *begin, size_t n_granules);
 
+/* Calls visit with the begin of each chunk that has descriptors, by ascending address within the window and the tree, until
+ * it returns other than 0; that, or 0. */
+int map_each_chunk(int (*visit)(char *begin, void *context), void *context);
+
 /* Memory for books that live as long as the process: zeroed, aligned to a cache line, NULL when the OS refuses. */
 void *map_books(size_t bytes);
 /* Address space and resident bytes of all books, the window included. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* figures.c - walks over a pool: visiting blocks, counting them, giving free pages back. Reads books alone. */
+#include "map/map.h"
 #include "pool/pool_internal.h"
 
 typedef int (*visit_fn)(const struct pool_block *block, void *context);
@@ -30,9 +31,36 @@ static int walk_run(const struct spot *spot, visit_fn visit, void *context)
     return live ? visit(&block, context) : 0;
 }
 
+struct walk {
+    struct pool *pool;
+    visit_fn visit;
+    void *context;
+};
+
+/* The large blocks that begin in a chunk of the map. */
+static int walk_chunk(char *begin, void *context)
+{
+    struct walk *walk = context;
+    uint32_t first_tag = map_make_tag(TAG_OWN | walk->pool->number << TAG_NUMBER_SHIFT, MAP_CODE_POOL);
+    for (size_t i = 0; i < CHUNK_GRANULES; i++) {
+        char *at = begin + i * GRANULE_BYTES;
+        if (map_tag_acquire(at) != first_tag) {
+            continue;
+        }
+        struct mapping *mapping = map_descriptor(at);
+        struct pool_block block = {.base = at, .bytes = load_relaxed(&mapping->bytes), .live = true};
+        int result = block.bytes == 0 ? 0 : walk->visit(&block, walk->context);
+        if (result != 0) {
+            return result;
+        }
+    }
+    return 0;
+}
+
 int pool_walk(struct pool *pool, visit_fn visit, void *context)
 {
-    int result = 0;
+    struct walk mappings = {.pool = pool, .visit = visit, .context = context};
+    int result = load_relaxed(&pool->n_mappings) == 0 ? 0 : map_each_chunk(walk_chunk, &mappings);
     for (unsigned i = 0, n = load_relaxed(&pool->n_segments); i < n && result == 0; i++) {
         struct spot spot = {.segment = pool_segment(pool, i), .number = i};
         unsigned end = spot.segment == NULL ? 0 : load_relaxed(&spot.segment->n_granules) * GRANULE_UNITS;
@@ -83,8 +111,6 @@ void pool_figures(struct pool *pool, struct pool_figures *out)
     pool_walk(pool, count, out);
     out->n_mappings = load_relaxed(&pool->n_mappings);
     out->mapping_bytes = load_relaxed(&pool->mapping_bytes);
-    out->n_live_blocks += out->n_mappings;
-    out->live_bytes += out->mapping_bytes;
     out->purged_bytes = load_relaxed(&pool->purged_bytes);
 }
 
