@@ -134,13 +134,14 @@ struct CACHE_ALIGNED heap {
 
     /* any thread */
     CACHE_ALIGNED _Atomic uint32_t state;
-    _Atomic uint32_t sort_lock;            /* guards sorted */
+    _Atomic uintptr_t sort_lock;           /* guards sorted: the address of its holder's current; 0 when free */
     _Atomic(struct block *) inbox;         /* O12 */
     _Atomic size_t inbox_bytes;            /* about what is in it */
     _Atomic uint32_t looked_ms;            /* when the owner last looked there */
     _Atomic bool away;                     /* it didn't when that was due: senders sort */
     _Atomic(struct medium *) medium_inbox; /* O13: medium slabs with remote frees */
     _Atomic uint32_t n_sorted;             /* slabs in sorted */
+    _Atomic uint32_t n_left[SMALL_CLASSES]; /* blocks of slabs that others sent off: still in bin.n_carved */
     struct slab *sorted[SMALL_CLASSES];    /* under sort_lock: slabs with blocks that others have sorted */
 };
 

@@ -206,6 +206,10 @@ void sorted_collect(struct heap *h, unsigned c);
 /* What nobody waits for, but none may do at the same time. */
 bool sort_lock_try(struct heap *h);
 void sort_unlock(struct heap *h);
+/* Whose holder won't come back: a thread that a fork lost, or a call of the caller's own that was left half done. */
+bool sort_lock_is_own(struct heap *h);
+/* The lists made anew from what the slabs say, and the lock free again. Nobody else uses them. */
+void sorted_rebuild(struct heap *h);
 
 /* ---- medium.c ----------------------------------------------------------------------------------------------- */
 

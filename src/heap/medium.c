@@ -196,7 +196,9 @@ static struct medium *slab_new(struct heap *h, unsigned c)
         inner->back = (uint32_t)i;
     }
     list_add(h, m);
-    map_set(m->span.begin, n, map_make_tag(h->number, c));
+    /* The first granule last: medium_rebuild goes by it. */
+    map_set(m->span.begin + GRANULE_BYTES, n - 1, map_make_tag(h->number, c));
+    map_set(m->span.begin, 1, map_make_tag(h->number, c));
     return m;
 }
 

@@ -37,8 +37,14 @@ static uintptr_t key_of(const struct block *b)
 
 bool sort_lock_try(struct heap *h)
 {
-    uint32_t open = 0;
-    return load_relaxed(&h->sort_lock) == 0 && cas_acquire(&h->sort_lock, &open, 1); /* O14 */
+    uintptr_t open = 0;
+    uintptr_t mark = (uintptr_t)&heap_current;
+    return load_relaxed(&h->sort_lock) == 0 && cas_acquire(&h->sort_lock, &open, mark); /* O14 */
+}
+
+bool sort_lock_is_own(struct heap *h)
+{
+    return load_relaxed(&h->sort_lock) == (uintptr_t)&heap_current;
 }
 
 void sort_unlock(struct heap *h)
@@ -97,6 +103,7 @@ static void sort_block(struct heap *owner, struct block *b)
 {
     struct slab *slab = slab_of(b);
     block_send(b, (uintptr_t)slab->sorted);
+    signal_fence(); /* in this order: sorted_rebuild walks the list */
     slab->sorted = b;
     slab->n_sorted++;
     if (slab->n_sorted < load_relaxed(&slab->capacity)) {
@@ -108,8 +115,41 @@ static void sort_block(struct heap *owner, struct block *b)
     if (slab->in_sorted) {
         sorted_unlink(owner, slab);
     }
+    add_relaxed(&owner->n_left[load_relaxed(&slab->class)], load_relaxed(&slab->capacity)); /* the owner counts it off */
     map_set(slab->span.begin, 1, map_make_tag(MAP_HEAP_GONE, load_relaxed(&slab->class)));
     span_give(&slab->span, /* touched */ true);
+}
+
+static int sorted_rebuild_granules(void *begin, size_t n, void *context)
+{
+    struct heap *h = context;
+    for (size_t i = 0; i < n; i++) {
+        char *granule = (char *)begin + (i << GRANULE_SHIFT);
+        uint32_t tag = map_tag(granule);
+        if (map_tag_heap(tag) != h->number || (map_tag_code(tag) & ~CLASS_SPARSE) >= SMALL_CLASSES) {
+            continue;
+        }
+        struct slab *slab = slab_of(granule);
+        slab->in_sorted = 0;
+        slab->n_sorted = 0;
+        for (struct block *b = slab->sorted; b != NULL; b = sent_next(b)) {
+            slab->n_sorted++;
+        }
+        if (slab->n_sorted != 0) {
+            sorted_link(h, slab);
+        }
+    }
+    return 0;
+}
+
+void sorted_rebuild(struct heap *h)
+{
+    store_relaxed(&h->n_sorted, 0);
+    for (unsigned c = 0; c < SMALL_CLASSES; c++) {
+        h->sorted[c] = NULL;
+    }
+    span_each_area(sorted_rebuild_granules, h);
+    sort_unlock(h);
 }
 
 static void sort_inbox(struct heap *owner)

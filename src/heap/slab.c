@@ -412,6 +412,10 @@ void bin_sort(struct heap *h, struct bin *bin, int32_t n)
  * freed, nothing stays. A bin that fills and empties in turns doesn't come here: its limit is above its swing. */
 static void follow_live(struct heap *h, struct bin *bin)
 {
+    _Atomic uint32_t *left = &h->n_left[bin - h->bins];
+    if (load_relaxed(left) != 0) {
+        bin->n_carved -= xchg_relaxed(left, 0); /* relaxed: a number alone */
+    }
     int32_t live = (int32_t)(bin->n_carved - bin->n_listed) - bin_count(bin);
     int32_t limit = live / LIVE_SHARE;
     if (limit >= bin->limit) {
@@ -468,6 +472,11 @@ static void slab_rebuild(struct heap *h, struct slab *slab)
     }
     bin->n_carved += load_relaxed(&slab->n_carved);
     bin->n_listed += (uint32_t)(slab->n_free + slab->n_bare);
+    uint32_t n_uncut = (uint32_t)(load_relaxed(&slab->capacity) - load_relaxed(&slab->n_carved));
+    if (n_uncut != 0 && load_relaxed(&slab->n_carved) != 0) { /* the one that was being carved */
+        bin->fresh_begin = (uintptr_t)first + load_relaxed(&slab->n_carved) * bin->size;
+        bin->fresh_bytes = n_uncut * bin->size;
+    }
     if (all_back(slab)) {
         slab_release(h, slab);
     } else if (slab->n_free + slab->n_bare > 0) {
@@ -498,6 +507,7 @@ void slabs_rebuild(struct heap *h)
         bin->fresh_bytes = 0;
         bin->n_carved = 0;
         bin->n_listed = 0;
+        store_relaxed(&h->n_left[c], 0); /* who would add to it needs the lock, which the caller has */
     }
     span_each_area(rebuild_granules, h);
 }

@@ -31,6 +31,7 @@
 
 #define STRAYS_MOST 64
 #define OWN_HEAPS_MOST 16
+#define REBUILD_TRIES 100000
 #define TABLE_PAGES 256u
 #define PAGE_HEAPS 512u
 
@@ -233,13 +234,32 @@ void heap_serve_idle(struct heap *h)
 
 /* ---- leaving ------------------------------------------------------------------------------------------------ */
 
+/* After a call that was left half done. Under the lock, so that no sender sends off a slab that is being looked at.
+ * False when somebody keeps that for long: then the heap is given up, but for its blocks, which may still be freed. */
+static bool heap_rebuild(struct heap *h)
+{
+    if (sort_lock_is_own(h)) {
+        sorted_rebuild(h);
+    }
+    for (int tries = 0; !sort_lock_try(h); tries++) {
+        if (tries == REBUILD_TRIES) {
+            store_relaxed(&h->current_of, NULL); /* the thread goes, and that with it */
+            return false;
+        }
+        os_relax();
+    }
+    slabs_rebuild(h);
+    medium_rebuild(h);
+    outbox_rebuild(h);
+    sort_unlock(h);
+    return true;
+}
+
 /* Everything that the heap holds goes where others find it; the next thread takes the heap over. */
 static void heap_retire(struct heap *h)
 {
-    if (h->in_slow) {
-        slabs_rebuild(h);
-        medium_rebuild(h);
-        outbox_rebuild(h);
+    if (h->in_slow && !heap_rebuild(h)) {
+        return;
     }
     h->in_slow = true;
     outbox_flush(h);
@@ -427,6 +447,9 @@ static void fork_child(bool is_survivor)
     struct heap *h;
     for (size_t i = 0; i < heap_count(); i++) {
         h = heap_by_index(i);
+        if (h != NULL && load_relaxed(&h->sort_lock) != 0 && !sort_lock_is_own(h)) {
+            sorted_rebuild(h); /* a lost thread had it */
+        }
         if (h == NULL || load_relaxed(&h->state) != HEAP_OWNED || is_own(h)) {
             continue;
         }
