@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* ao_stack.c - the stack of atomic_ops_stack.h: elements anywhere, so head and version need a word each.
  *
- *     x86-64, arm64    both words change in one instruction, or one exclusive pair; the version doesn't wrap in practice
+ *     x86-64, arm64    both words change in one instruction, or one exclusive pair; a version never wraps in practice
  *     32-bit targets   both words are 64 bits together
- *     others           one word: the address without the 3 bits that are zero and the 16 that user addresses leave, and
- *                      a version of 19 bits
+ *     others           one word: the address without the 3 bits that are zero and the 16 that user addresses leave,
+ *                      and a version of 19 bits
  *
  * Orders.  AO1  The release of push pairs with the acquire of pop: the link, and what the pusher wrote to the element.
  */
