@@ -76,8 +76,9 @@ static void shrink(struct large *large, size_t bytes)
 {
     struct span *span = &large->span;
     size_t keep = granules_of(bytes);
-    if (!span->own && keep < span->n_granules / 2) {
-        map_set(span->begin + (keep << GRANULE_SHIFT), span->n_granules - keep, map_make_tag(0, MAP_CODE_FREE));
+    if (keep < span->n_granules / 2) {
+        uint32_t tag = span->own ? 0 : map_make_tag(0, MAP_CODE_FREE); /* of a mapping nothing stays ours */
+        map_set(span->begin + (keep << GRANULE_SHIFT), span->n_granules - keep, tag);
         span_shrink(span, keep);
     }
     set_bytes(large, bytes);

@@ -109,9 +109,13 @@ void *os_map(size_t bytes, size_t align)
     return fails(FAKE_MAP) ? NULL : os_real_map(bytes, align);
 }
 
-void *os_remap(void *begin, size_t old_bytes, size_t new_bytes, size_t align)
+bool os_remap(void *begin, size_t old_bytes, size_t new_bytes, void *target)
 {
-    return fails(FAKE_REMAP) ? NULL : os_real_remap(begin, old_bytes, new_bytes, align);
+    if (fails(FAKE_REMAP)) {
+        os_real_release(target, new_bytes);
+        return false;
+    }
+    return os_real_remap(begin, old_bytes, new_bytes, target);
 }
 
 bool os_extend(void *begin, size_t old_bytes, size_t new_bytes)

@@ -65,32 +65,15 @@ bool os_extend(void *begin, size_t old_bytes, size_t new_bytes)
     return p != MAP_FAILED;
 }
 
-static void *move_mapping(void *begin, size_t old_bytes, size_t new_bytes, int flags, void *target)
+bool os_remap(void *begin, size_t old_bytes, size_t new_bytes, void *target)
 {
     int saved = errno;
-    void *p = mremap(begin, old_bytes, new_bytes, MREMAP_MAYMOVE | flags, target);
+    bool moved = mremap(begin, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
     errno = saved;
-    return p == MAP_FAILED ? NULL : p;
-}
-
-void *os_remap(void *begin, size_t old_bytes, size_t new_bytes, size_t align)
-{
-    if (align <= os_page_bytes()) {
-        return move_mapping(begin, old_bytes, new_bytes, 0, NULL);
-    }
-    if (((uintptr_t)begin & (align - 1)) == 0 && os_extend(begin, old_bytes, new_bytes)) {
-        return begin;
-    }
-    /* The kernel shrinks before it moves: when the move then failed, the old mapping would not be as it was. */
-    void *target = new_bytes < old_bytes ? NULL : os_reserve(new_bytes, align);
-    if (target == NULL) {
-        return NULL;
-    }
-    void *p = move_mapping(begin, old_bytes, new_bytes, MREMAP_FIXED, target);
-    if (p == NULL) {
+    if (!moved) {
         unix_unmap(target, new_bytes);
     }
-    return p;
+    return moved;
 }
 
 int os_huge_never(void *begin, size_t bytes)

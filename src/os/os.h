@@ -39,9 +39,9 @@ int os_release(void *begin, size_t bytes);
 /* Committed memory in a mapping of its own, at a multiple of align. NULL when refused. */
 void *os_map(size_t bytes, size_t align);
 
-/* A mapping from os_map gets a new size in whole pages and may move to another multiple of align, contents kept.
- * NULL: refused, or the platform can't; the old mapping is as it was. */
-void *os_remap(void *begin, size_t old_bytes, size_t new_bytes, size_t align);
+/* A mapping from os_map moves to target, reserved memory of new_bytes (not less than old_bytes), contents kept. False:
+ * refused, or the platform can't; the old mapping is as it was, and target is released. */
+bool os_remap(void *begin, size_t old_bytes, size_t new_bytes, void *target);
 
 /* Grows a mapping in place only. */
 bool os_extend(void *begin, size_t old_bytes, size_t new_bytes);

@@ -76,10 +76,12 @@ bool os_extend(void *begin, size_t old_bytes, size_t new_bytes)
     return unix_unmap((char *)begin + new_bytes, old_bytes - new_bytes) == 0;
 }
 
-void *os_remap(void *begin, size_t old_bytes, size_t new_bytes, size_t align)
+bool os_remap(void *begin, size_t old_bytes, size_t new_bytes, void *target)
 {
-    bool stays_aligned = ((uintptr_t)begin & (align - 1)) == 0;
-    return stays_aligned && os_extend(begin, old_bytes, new_bytes) ? begin : NULL;
+    (void)begin;
+    (void)old_bytes;
+    unix_unmap(target, new_bytes);
+    return false;
 }
 
 int os_huge_never(void *begin, size_t bytes)

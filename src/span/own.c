@@ -82,34 +82,59 @@ void span_unmap(struct span *span)
     os_release(span->begin, bytes);
 }
 
+void own_shrink(struct span *span, size_t n)
+{
+    char *tail = span->begin + (n << GRANULE_SHIFT);
+    size_t bytes = (span->n_granules - n) << GRANULE_SHIFT;
+    span->n_granules = (uint32_t)n;
+    sub_relaxed(&own.bytes, bytes);
+    if (os_release(tail, bytes) != 0) {
+        os_purge(tail, bytes, /* lazy */ false); /* no room for one more mapping: only the addresses stay */
+    }
+}
+
+static bool grow_in_place(struct span *span, size_t old_bytes, size_t bytes)
+{
+    if (map_add(span->begin, bytes) != 0 || !os_extend(span->begin, old_bytes, bytes)) {
+        return false;
+    }
+    span->n_granules = (uint32_t)(bytes >> GRANULE_SHIFT);
+    return true;
+}
+
+/* The new place is described before the kernel moves anything: books may be refused, and there would be no way back. */
+static struct span *grow_elsewhere(struct span *span, size_t old_bytes, size_t bytes)
+{
+    char *target = os_reserve(bytes, GRANULE_BYTES);
+    struct span *moved = target == NULL ? NULL : describe(target, bytes);
+    if (moved == NULL) {
+        os_release(target, target == NULL ? 0 : bytes);
+        return NULL;
+    }
+    /* The old place's tags go first: once the kernel has moved the pages, others may be given the addresses. */
+    map_set(span->begin, span->n_granules, 0);
+    if (!os_remap(span->begin, old_bytes, bytes, target)) {
+        map_set_large(span->begin, span->n_granules);
+        return NULL;
+    }
+    slot_release(span);
+    /* The slot just freed may be gone to another: then this one is in no list, and only figures miss it. */
+    (void)slot_claim(moved);
+    return moved;
+}
+
 struct span *span_remap(struct span *span, size_t bytes)
 {
     bytes = round_up(bytes, GRANULE_BYTES);
     size_t old_bytes = span_bytes(span);
-    char *old = span->begin;
-    if (bytes > old_bytes && !span_within_limit(bytes - old_bytes)) {
+    if (bytes < old_bytes || !span_within_limit(bytes - old_bytes)) {
         return NULL;
     }
-    /* The old place's tags go first: once the kernel has moved the pages, others may be given the addresses. */
-    map_set(old, span->n_granules, 0);
-    char *begin = os_remap(old, old_bytes, bytes, GRANULE_BYTES);
-    struct span *moved = begin == NULL ? NULL : describe(begin, bytes);
-    if (moved == NULL) {
-        /* Books for the new place were refused: back to the old size, in place, which needs none. */
-        CHECK(begin == NULL || begin == old);
-        if (begin != NULL) {
-            os_release(begin + old_bytes, bytes - old_bytes);
-        }
-        map_set_large(old, old_bytes >> GRANULE_SHIFT);
-        return NULL;
+    struct span *grown = grow_in_place(span, old_bytes, bytes) ? span : grow_elsewhere(span, old_bytes, bytes);
+    if (grown != NULL) {
+        add_relaxed(&own.bytes, bytes - old_bytes);
     }
-    if (moved != span) {
-        slot_release(span);
-        /* The slot just freed may be gone to another: then this one is in no list, and only figures miss it. */
-        (void)slot_claim(moved);
-    }
-    add_relaxed(&own.bytes, bytes - old_bytes);
-    return moved;
+    return grown;
 }
 
 int span_each_own(int (*visit)(struct span *span, void *context), void *context)

@@ -391,6 +391,10 @@ void span_give(struct span *span, bool touched)
 void span_shrink(struct span *span, size_t n)
 {
     size_t less = span->n_granules - n;
+    if (span->own) {
+        own_shrink(span, n);
+        return;
+    }
     struct span *tail = describe(span->begin + (n << GRANULE_SHIFT), less);
     span->n_granules = (uint32_t)n;
     span_give(tail, /* touched */ true);

@@ -67,13 +67,14 @@ void span_give(struct span *span, bool touched);
 /* Grows a used span into free memory right behind it. The new granules need tags. zero_tail tells whether they are. */
 NODISCARD bool span_grow(struct span *span, size_t n_granules, bool *zero_tail);
 
-/* Gives the granules behind the first n back. The caller has taken their tags away. */
+/* Gives the granules behind the first n back, of a mapping of its own as well. The caller has taken their tags away. */
 void span_shrink(struct span *span, size_t n_granules);
 
 /* A span in a mapping of its own, bytes of it usable; NULL when the OS refuses. span_unmap gives it back. */
 NODISCARD struct span *span_map(size_t bytes, size_t align);
 void span_unmap(struct span *span);
-/* May move it; tags of the old place are taken away, tags of the new one are the caller's. NULL: as it was. */
+/* Grows it and may move it; tags of the old place are taken away then, tags of the new one are the caller's. NULL: as it
+ * was. */
 NODISCARD struct span *span_remap(struct span *span, size_t bytes);
 
 /* Returns to the OS what is due. Cheap when nothing is; for slow paths. */

@@ -7,5 +7,6 @@
 
 size_t own_count(void);
 size_t own_bytes(void);
+void own_shrink(struct span *span, size_t n);
 
 #endif

@@ -5,6 +5,7 @@
 #include "heap/heap.h"
 #include "os/fake.h"
 #include "os/os.h"
+#include "span/span.h"
 
 /* Pages that the program has locked stay as they are when the heap would give them back. */
 static void take_zeroed_after_refused_purges(void *unused)
@@ -42,9 +43,75 @@ static void refused_purges_leave_no_contents(void **state)
     child_succeeds(take_zeroed_after_refused_purges, NULL);
 }
 
+/* A block with a mapping of its own grows, to where there is room, while one call is refused. */
+static void grow_while_one_call_fails(void *k)
+{
+    size_t bytes = 64 * MIB;
+    unsigned char *wall = heap_malloc(bytes);
+    unsigned char *p = heap_malloc(bytes);
+    EXPECT(wall != NULL && p != NULL);
+    memset(p, 0xa5, MIB);
+    p[bytes - 1] = 0x5a;
+    fake_fail(FAKE_ANY, *(size_t *)k, SIZE_MAX);
+    unsigned char *grown = heap_realloc(p, 1024 * MIB); /* more books than there are left */
+    size_t failures = fake_failures();
+    EXPECT(grown != NULL || failures > 0);
+    fake_fail(FAKE_ANY, 0, 0);
+    p = grown != NULL ? grown : p;
+    EXPECT(p[0] == 0xa5 && p[MIB - 1] == 0xa5 && p[MIB] == 0 && p[bytes - 1] == 0x5a);
+    EXPECT(heap_usable(p) == (grown != NULL ? 1024 * MIB : bytes));
+    p = heap_realloc(p, 2048 * MIB);
+    EXPECT(p != NULL && p[bytes - 1] == 0x5a);
+    heap_free(p);
+    heap_free(wall);
+    struct span_figures figures;
+    span_figures(&figures);
+    EXPECT(figures.own_bytes == 0 && figures.n_own == 0);
+    _exit(failures == 0 ? 0 : 1);
+}
+
+static void large_blocks_grow_or_stay(void **state)
+{
+    (void)state;
+    size_t k = 1;
+    for (;; k++) {
+        struct child child = child_run(grow_while_one_call_fails, &k);
+        assert_string_equal(child.said, "");
+        assert_true(WIFEXITED(child.status) && WEXITSTATUS(child.status) <= 1);
+        if (WEXITSTATUS(child.status) == 0) {
+            break;
+        }
+    }
+    assert_true(k > 2);
+}
+
+static void shrink_a_mapping(void *unused)
+{
+    (void)unused;
+    struct span_figures figures;
+    unsigned char *p = heap_malloc(256 * MIB);
+    p[MIB - 1] = 7;
+    EXPECT(heap_realloc(p, MIB) == p && p[MIB - 1] == 7);
+    span_figures(&figures);
+    EXPECT(figures.own_bytes == MIB && figures.n_own == 1);
+    p = heap_realloc(p, 64 * MIB);
+    EXPECT(p != NULL && p[MIB - 1] == 7 && p[MIB] == 0);
+    heap_free(p);
+    span_figures(&figures);
+    EXPECT(figures.own_bytes == 0 && figures.n_own == 0);
+}
+
+static void a_mapping_shrinks(void **state)
+{
+    (void)state;
+    child_succeeds(shrink_a_mapping, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(large_blocks_grow_or_stay),
+        cmocka_unit_test(a_mapping_shrinks),
         cmocka_unit_test(refused_purges_leave_no_contents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,6 +66,8 @@ static void every_kind_can_fail(void **state)
     fake_fail(FAKE_ANY, 0, 0);
     char *p = os_reserve(4 * page, page);
     assert_non_null(p);
+    char *target = os_reserve(8 * page, page);
+    assert_non_null(target);
     fake_fail(FAKE_ANY, 1, SIZE_MAX);
     errno = 12345;
     assert_null(os_reserve(page, page));
@@ -73,7 +75,7 @@ static void every_kind_can_fail(void **state)
     assert_null(os_map(page, page));
     assert_null(os_break_grow(page));
     assert_null(os_fork_word());
-    assert_null(os_remap(p, 4 * page, 8 * page, page));
+    assert_false(os_remap(p, 4 * page, 8 * page, target));
     assert_false(os_extend(p, 4 * page, 8 * page));
     assert_int_equal(os_commit(p, page), -ENOMEM);
     assert_true(os_purge(p, page, false) < 0);
