@@ -237,14 +237,14 @@ void *medium_malloc(struct heap *h, unsigned c, bool *zero)
 
 /* ---- giving ------------------------------------------------------------------------------------------------- */
 
-static void put_bits(struct heap *h, struct medium *m, uint64_t bits)
+/* The first block that was free already, or NULL: the caller reports it, with no lock held. */
+static char *put_bits(struct heap *h, struct medium *m, uint64_t bits)
 {
     uint64_t free = load_relaxed(&m->free);
-    if (UNLIKELY((free & bits) != 0)) {
-        fault_of_pointer("double free", "double free",
-                         m->span.begin + (size_t)bit_lowest(free & bits) * load_relaxed(&m->block_bytes));
-        bits &= ~free;
-    }
+    uint64_t twice = free & bits;
+    char *freed_twice =
+        twice == 0 ? NULL : m->span.begin + (size_t)bit_lowest(twice) * load_relaxed(&m->block_bytes);
+    bits &= ~free;
     store_relaxed(&m->free, free | bits);
     m->stamp_ms = h->tick_ms;
     h->medium_dirty_bytes += (size_t)bit_count(bits & m->touched) * load_relaxed(&m->block_bytes);
@@ -255,11 +255,19 @@ static void put_bits(struct heap *h, struct medium *m, uint64_t bits)
     if ((free | bits) == all_bits(m) && (m->span.next != NULL || m->span.prev != NULL)) {
         slab_drop(h, m);
     }
+    return freed_twice;
+}
+
+static void report_twice(const char *block)
+{
+    if (UNLIKELY(block != NULL)) {
+        fault_of_pointer("double free", "double free", block);
+    }
 }
 
 void medium_free(struct heap *h, struct medium *m, unsigned index)
 {
-    put_bits(h, m, (uint64_t)1 << index);
+    report_twice(put_bits(h, m, (uint64_t)1 << index));
     if (h->medium_dirty_bytes > h->medium_cap) {
         enforce_cap(h);
     }
@@ -270,6 +278,7 @@ void medium_collect(struct heap *h)
     if (load_relaxed(&h->medium_inbox) == NULL || !sort_lock_try(h)) {
         return;
     }
+    char *freed_twice = NULL;
     struct medium *m = xchg_acquire(&h->medium_inbox, NULL); /* O13 */
     while (m != NULL) {
         struct medium *next = m->remote_next; /* read first: with its bits taken, the slab may be sent again */
@@ -281,10 +290,12 @@ void medium_collect(struct heap *h)
             }
         }
         uint64_t bits = xchg_acq_rel(&m->remote, 0); /* O13: remote_next was read before it may be written again */
-        put_bits(h, m, bits);
+        char *twice = put_bits(h, m, bits);
+        freed_twice = freed_twice != NULL ? freed_twice : twice;
         m = next;
     }
     sort_unlock(h);
+    report_twice(freed_twice);
     if (h->medium_dirty_bytes > h->medium_cap) {
         enforce_cap(h);
     }

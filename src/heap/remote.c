@@ -159,12 +159,15 @@ static void sort_inbox(struct heap *owner)
     }
     store_relaxed(&owner->inbox_bytes, 0);
     struct block *b = xchg_acquire(&owner->inbox, NULL); /* O12 */
-    while (b != NULL) {
+    while (b != NULL && block_has_form(b, FORM_SENT)) {
         struct block *next = sent_next(b);
         sort_block(owner, b);
         b = next;
     }
     unlock_for_others(owner);
+    if (UNLIKELY(b != NULL)) {
+        fault_of_free_block(b); /* no lock is held while the program's handler is asked */
+    }
 }
 
 /* A slab's sorted blocks, in the form that is sent; NULL when there are none, or the lock is busy. */
