@@ -6,6 +6,7 @@
  * Eight classes to a doubling: a block is at most an eighth larger than what was asked for, above 128 bytes.
  */
 #include "heap/heap_internal.h"
+#include "os/os.h"
 
 #define LINEAR_CLASSES 8u
 #define MEDIUM_BLOCKS_LEAST 8u
@@ -58,8 +59,5 @@ size_t heap_good_size(size_t bytes)
     if (bytes <= MEDIUM_LARGEST) {
         return heap_class_size(class_of(bytes));
     }
-    if (bytes > PTRDIFF_MAX) {
-        return bytes;
-    }
-    return round_up(bytes, 4096);
+    return bytes > LARGE_MOST ? bytes : round_up(bytes, os_page_bytes());
 }

@@ -76,6 +76,7 @@ struct place {
 struct place place_find(const void *p);
 
 #define MEDIUM_CAP_FIRST (2 * MIB)
+#define LARGE_MOST ((size_t)1 << 47)
 
 /* The secret that all heaps share. */
 uintptr_t heap_make_secret(void);

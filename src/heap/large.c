@@ -8,8 +8,6 @@
 #include "heap/heap_internal.h"
 #include "os/os.h"
 
-#define LARGE_MOST ((size_t)1 << 47)
-
 static size_t granules_of(size_t bytes)
 {
     return (bytes + GRANULE_BYTES - 1) >> GRANULE_SHIFT;

@@ -329,7 +329,8 @@ static size_t slab_purge(struct heap *h, struct slab *slab)
     if (pages == 0 || slab == carved_slab(&h->bins[load_relaxed(&slab->class)])) {
         return 0;
     }
-    store_relaxed(&slab->bare_pages, (uint16_t)(bare | drop_pages(h, slab, pages)));
+    unsigned dropped = drop_pages(h, slab, pages);
+    store_relaxed(&slab->bare_pages, (uint16_t)(bare | dropped));
     map_set(slab->span.begin, 1, slab_tag(slab));
     size_t page = os_page_bytes();
     for (unsigned i = 0; i < pages_a_slab(); i++) {
@@ -339,7 +340,8 @@ static size_t slab_purge(struct heap *h, struct slab *slab)
             i += run;
         }
     }
-    return bit_count(pages) * page;
+    /* Pages within free blocks are given back each time, for nothing tells whether they were used since. */
+    return dropped == 0 ? 0 : bit_count(pages) * page;
 }
 
 size_t slabs_purge(struct heap *h)

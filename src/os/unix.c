@@ -322,15 +322,19 @@ int os_fork_init(void (*child)(void))
 uint32_t *os_fork_word(void)
 {
     static _Atomic(uint32_t *) the_word;
+    static _Atomic bool there_is_none; /* relaxed: it stands alone */
     uint32_t *word = load_acquire(&the_word); /* O20 pairs with the exchange below: the word is 1 already */
     if (word != NULL) {
         return word;
     }
-    word = os_map(os_page_bytes(), os_page_bytes());
-    if (word == NULL || unix_wipe_at_fork(word, os_page_bytes()) != 0) {
-        if (word != NULL) {
-            unix_unmap(word, os_page_bytes());
-        }
+    word = load_relaxed(&there_is_none) ? NULL : os_map(os_page_bytes(), os_page_bytes());
+    if (word == NULL) {
+        return NULL;
+    }
+    int error = unix_wipe_at_fork(word, os_page_bytes());
+    if (error != 0) {
+        unix_unmap(word, os_page_bytes());
+        store_relaxed(&there_is_none, error == -ENOSYS || error == -EINVAL); /* otherwise a later call may have luck */
         return NULL;
     }
     *word = 1;

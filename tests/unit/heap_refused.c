@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* heap_refused.c - the heap on an OS that refuses. */
+/* heap_refused.c - the heap on an OS that refuses, and what it gives back to one that does not. */
 #include "child.h"
 
 #include "heap/heap.h"
@@ -107,9 +107,34 @@ static void a_mapping_shrinks(void **state)
     child_succeeds(shrink_a_mapping, NULL);
 }
 
+/* Blocks of two pages: most of their pages begin no block. */
+static void trim_twice(void *unused)
+{
+    (void)unused;
+    void *blocks[64];
+    for (size_t i = 0; i < 64; i++) {
+        blocks[i] = heap_malloc(7000);
+        memset(blocks[i], 1, 7000);
+    }
+    for (size_t i = 0; i < 64; i++) {
+        if (i % 9 != 0) {
+            heap_free(blocks[i]);
+        }
+    }
+    EXPECT(heap_trim(0) > 0);
+    EXPECT(heap_trim(0) == 0);
+}
+
+static void a_second_trim_finds_nothing(void **state)
+{
+    (void)state;
+    child_succeeds(trim_twice, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_second_trim_finds_nothing),
         cmocka_unit_test(large_blocks_grow_or_stay),
         cmocka_unit_test(a_mapping_shrinks),
         cmocka_unit_test(refused_purges_leave_no_contents),

@@ -76,6 +76,8 @@ static void good_size_of_the_impossible_is_itself(void **state)
 {
     (void)state;
     assert_int_equal(allot_good_size((size_t)PTRDIFF_MAX + 1), (size_t)PTRDIFF_MAX + 1);
+    assert_int_equal(allot_good_size(PTRDIFF_MAX), PTRDIFF_MAX);
+    assert_int_equal(allot_good_size(((size_t)1 << 47) + 1), ((size_t)1 << 47) + 1);
     assert_int_equal(allot_good_size(SIZE_MAX), SIZE_MAX);
     assert_int_equal(allot_good_size(SIZE_MAX - 4095), SIZE_MAX - 4095);
 }
