@@ -352,21 +352,41 @@ void remote_free(struct heap *h, struct slab *slab, struct block *b)
 
 /* ---- medium slabs ------------------------------------------------------------------------------------------- */
 
-/* Nobody uses any block, and the owner is away: the pages need not wait for it. */
-static void purge_unused(struct heap *owner, struct medium *m, unsigned class, unsigned capacity)
+/* Sets a bit of remote, and sends the slab if it is the first; what was set before. With it set, the slab may leave. */
+static uint64_t remote_set(struct heap *owner, struct medium *m, uint64_t bit)
 {
-    uint64_t all = capacity == 64 ? UINT64_MAX : ((uint64_t)1 << capacity) - 1;
-    if (!sort_lock_try(owner)) {
+    uint64_t old = or_acq_rel(&m->remote, bit); /* O13 */
+    if (old == 0) {
+        struct medium *head = load_relaxed(&owner->medium_inbox);
+        do {
+            m->remote_next = head;
+        } while (!cas_weak_seq_cst(&owner->medium_inbox, &head, m)); /* O13, O22 */
+    }
+    return old;
+}
+
+/* Nobody uses any block, and the owner is away: the pages need not wait for it. By now the slab may have left and be
+ * another heap's, or its descriptor another kind's, of which none has such a number there. One block taken back, as if
+ * it had not been freed yet, keeps it where it is. */
+static void purge_unused(struct medium *m, uint64_t bit, uint64_t all)
+{
+    uint64_t expected = all;
+    if (!cas_acq_rel(&m->remote, &expected, all & ~bit)) { /* O13 */
         return;
     }
-    /* Before the lock was had, the slab may have left, and its descriptor may describe another. If it still is the
-     * owner's: that takes the bits under the same lock, so the blocks stay free while it is held. */
-    bool is_same = map_tag_acquire(m->span.begin) == map_make_tag(owner->number, class);
-    /* O13 acquire: what was written to the blocks lies before the purge. */
-    if (is_same && load_acquire(&m->remote) == all && !m->remote_purged) {
-        m->remote_purged = os_purge(m->span.begin, span_bytes(&m->span), /* lazy */ false) == 0;
+    struct heap *owner = load_relaxed(&m->owner);
+    if (sort_lock_try(owner)) {
+        /* The owner takes the bits under the same lock, so the other blocks stay free while it is held.
+         * O13 acquire: what was written to them lies before the purge. */
+        if (load_acquire(&m->remote) == (all & ~bit) && !m->remote_purged) {
+            m->remote_purged = os_purge(m->span.begin, span_bytes(&m->span), /* lazy */ false) == 0;
+        }
+        unlock_for_others(owner);
     }
-    unlock_for_others(owner);
+    remote_set(owner, m, bit);
+    if (load_seq_cst(&owner->state) == HEAP_IDLE) { /* O22 */
+        heap_serve_idle(owner);
+    }
 }
 
 void remote_free_medium(struct medium *m, unsigned index)
@@ -374,21 +394,14 @@ void remote_free_medium(struct medium *m, unsigned index)
     struct heap *owner = load_relaxed(&m->owner);
     uint64_t bit = (uint64_t)1 << index;
     unsigned capacity = load_relaxed(&m->capacity); /* read first: with our bit set, the slab may leave */
-    unsigned class = load_relaxed(&m->class);
-    uint64_t old = or_acq_rel(&m->remote, bit); /* O13 */
+    uint64_t old = remote_set(owner, m, bit);
     if (UNLIKELY((old & bit) != 0)) {
         fault_of_pointer("double free", "double free", m->span.begin + (size_t)index * load_relaxed(&m->block_bytes));
         return;
     }
-    if (old == 0) {
-        struct medium *head = load_relaxed(&owner->medium_inbox);
-        do {
-            m->remote_next = head;
-        } while (!cas_weak_seq_cst(&owner->medium_inbox, &head, m)); /* O13, O22 */
-    }
     if (load_seq_cst(&owner->state) == HEAP_IDLE) { /* O22 */
         heap_serve_idle(owner);
     } else if (bit_count(old | bit) == capacity) {
-        purge_unused(owner, m, class, capacity);
+        purge_unused(m, bit, old | bit);
     }
 }
