@@ -368,9 +368,26 @@ static struct heap *enter_stray(struct heap *home)
     strays = 0;
     h->next_own = home;
     adopt(h);
-    signal_fence();
-    store_relaxed(&heap_home, h);
+    /* A handler that interrupted here may have been quicker. */
+    if (!cas_relaxed(&heap_home, &home, h)) {
+        h->in_slow = false;
+        h->next_own = NULL;
+        make_idle(h);
+        return NULL;
+    }
     return h;
+}
+
+/* The thread goes back to h; the heaps before it in the chain retire. A handler that was given one of them has left it
+ * current: from the moment that home is h again, current must be lent, or the next handler would use a heap that others
+ * may take over. If a handler makes home another while we are here, both are set anew. */
+static void join(struct heap *home, struct heap *h)
+{
+    do {
+        store_relaxed(&heap_current, HEAP_LENT);
+        signal_fence();
+    } while (!cas_relaxed(&heap_home, &home, h));
+    retire_chain(home, h);
 }
 
 struct heap *heap_enter(void)
@@ -389,9 +406,7 @@ struct heap *heap_enter(void)
     h->in_slow = true;
     strays = 0;
     if (UNLIKELY(home != h)) {
-        store_relaxed(&heap_home, h);
-        signal_fence();
-        retire_chain(home, h);
+        join(home, h);
     }
     return h;
 }
