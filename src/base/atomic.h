@@ -27,6 +27,7 @@
 /* For two threads that each write one word and then read the other's: at least one must see the other's write. */
 #define load_seq_cst(p) atomic_load_explicit(p, memory_order_seq_cst)
 #define store_seq_cst(p, v) atomic_store_explicit(p, v, memory_order_seq_cst)
+#define add_seq_cst(p, v) atomic_fetch_add_explicit(p, v, memory_order_seq_cst)
 #define or_seq_cst(p, v) atomic_fetch_or_explicit(p, v, memory_order_seq_cst)
 #define and_seq_cst(p, v) atomic_fetch_and_explicit(p, v, memory_order_seq_cst)
 

@@ -93,10 +93,29 @@ NOINLINE void superblock_changed(struct pool *pool, struct unit *unit, unsigned 
         room_set(pool, &spot, c);
         make_hint(pool, unit, c);
     }
-    if (to == pool_classes[c].empty) {
+    if (to == pool_classes[c].empty && !is_hint(pool, unit, c)) {
         struct spot spot = unit_spot(pool, unit);
         superblock_retire(pool, &spot, to);
     }
+}
+
+/* An addition gets through at once, so that a handler before each instruction can't hold up a free for good. The bit
+ * was clear a moment ago and the block is the caller's, so adding it is setting it. Only when the same block is freed
+ * twice at this very moment is it set by now; then the carry has damaged the anchor, and there is no going on. */
+NOINLINE bool block_give_fought_for(struct pool *pool, struct unit *unit, unsigned c, uint64_t bit)
+{
+    uint64_t anchor = add_seq_cst(&unit->anchor, bit); /* OP1 release; OP3: before the room's bits are read */
+    if ((anchor & bit) != 0 || (anchor & ANCHOR_OPEN) == 0) {
+        void *block = (char *)unit + load_relaxed(&unit->memory) + bit_lowest(bit) * pool_classes[c].bytes;
+        fault_report(&(struct fault){.name = "double free",
+                                     .address = block,
+                                     .block = block,
+                                     .block_bytes = pool_classes[c].bytes,
+                                     .state = "free",
+                                     .fatal = true});
+    }
+    superblock_changed(pool, unit, c, anchor, anchor | bit);
+    return true;
 }
 
 void block_give_stray(struct pool *pool, struct unit *unit, unsigned n)
@@ -121,7 +140,7 @@ static bool look(struct pool *pool, const struct spot *spot, unsigned c, void *c
     if (!wish->shared && load_relaxed(&unit->info) % PLACES != wish->place && is_hint(pool, unit, c)) {
         return false;
     }
-    wish->block = superblock_take(pool, spot_unit(spot), c, /* alone */ false);
+    wish->block = superblock_take(pool, unit, c, /* alone */ false, wish->shared ? TRIES_ALL : TRIES_SOME);
     if (wish->block == NULL) {
         room_clear(pool, spot, c);
         return false;
@@ -169,7 +188,7 @@ static bool look_last(struct pool *pool, const struct spot *spot, unsigned c, vo
     if (c != wish->place) {
         return false;
     }
-    wish->block = superblock_take(pool, spot_unit(spot), c, /* alone */ false);
+    wish->block = superblock_take(pool, spot_unit(spot), c, /* alone */ false, TRIES_ALL);
     if (wish->block == NULL) {
         return false;
     }

@@ -148,7 +148,7 @@ INLINE void *malloc_fast(struct pool *pool, size_t bytes, size_t align, bool alo
         unsigned c = class_of(bytes);
         int64_t hint = load_acquire(&pool->places[place].hint[c]); /* OP7 */
         if (LIKELY(hint != 0)) {
-            void *block = superblock_take(pool, hint_unit(pool, hint), c, alone);
+            void *block = superblock_take(pool, hint_unit(pool, hint), c, alone, TRIES_SOME);
             if (LIKELY(block != NULL)) {
                 return block;
             }

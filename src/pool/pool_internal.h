@@ -258,13 +258,22 @@ void block_give_stray(struct pool *pool, struct unit *unit, unsigned n);
 /* An anchor went from one value to another: from full, or to empty without being a hint. */
 void superblock_changed(struct pool *pool, struct unit *unit, unsigned c, uint64_t from, uint64_t to);
 
+/* block_give where other calls were quicker many times. */
+bool block_give_fought_for(struct pool *pool, struct unit *unit, unsigned c, uint64_t bit);
+
 /* Both functions below: alone says that nothing but handlers of this thread can come between, see alone.h. */
 
-/* A block of the superblock that may begin at the unit. NULL: it is full, or is none of class c. */
-INLINE void *superblock_take(struct pool *pool, struct unit *unit, unsigned c, bool alone)
+/* So often a block is fought for where there are others to be had: then whoever fights moves on to another superblock.
+ * So threads spread, and a call gets through that a handler interrupts before each instruction. */
+#define TRIES_SOME 16
+#define TRIES_ALL UINT32_MAX
+
+/* A block of the superblock that may begin at the unit. NULL: it is full, or is none of class c, or other calls were
+ * quicker so many times. */
+INLINE void *superblock_take(struct pool *pool, struct unit *unit, unsigned c, bool alone, uint32_t tries)
 {
     uint64_t anchor = load_relaxed(&unit->anchor); /* relaxed: the compare-and-swap decides */
-    while ((anchor & ~ANCHOR_OPEN) != 0) {
+    for (; (anchor & ~ANCHOR_OPEN) != 0 && tries > 0; tries--) {
         uint64_t taken = anchor & (anchor - 1);
         /* OP1 acquire: pairs with the release of who opened the superblock and of who freed the block, so that the kind
          * is seen, and what the last owner wrote lies before what the next one writes. */
@@ -292,13 +301,19 @@ INLINE bool block_give(struct pool *pool, struct unit *unit, unsigned c, unsigne
 {
     uint64_t bit = (uint64_t)1 << n;
     uint64_t anchor = load_relaxed(&unit->anchor); /* relaxed: the compare-and-swap decides */
-    do {
+    for (unsigned tries = TRIES_SOME;; tries--) {
         if (UNLIKELY((anchor & bit) != 0 || (anchor & ANCHOR_OPEN) == 0)) { /* n may be 63, behind the last block */
             return false;
         }
+        if (UNLIKELY(tries == 0)) {
+            return block_give_fought_for(pool, unit, c, bit);
+        }
         /* OP1 release: pairs with superblock_take. OP3: before the room's bits are read. */
-    } while (!(alone ? cas_alone(&unit->anchor, &anchor, anchor | bit)
-                     : cas_weak_seq_cst(&unit->anchor, &anchor, anchor | bit)));
+        if (alone ? cas_alone(&unit->anchor, &anchor, anchor | bit)
+                  : cas_weak_seq_cst(&unit->anchor, &anchor, anchor | bit)) {
+            break;
+        }
+    }
     /* From here on the superblock may be taken apart by another thread: these are guesses that get checked. */
     if (UNLIKELY(anchor == ANCHOR_OPEN || ((anchor | bit) == pool_classes[c].empty && !is_hint(pool, unit, c)))) {
         superblock_changed(pool, unit, c, anchor, anchor | bit);

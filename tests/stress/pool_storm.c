@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 
@@ -24,7 +25,7 @@
 #endif
 
 #define DEEPEST 12
-#define ALTERNATE_BYTES (512 * 1024)
+#define ALTERNATE_BYTES (4096 * 1024)
 
 static double seconds = 2;
 static unsigned n_threads = 4;
@@ -35,14 +36,17 @@ static _Atomic uint64_t n_handled, n_nested;
 static pthread_t workers[64];
 static _Atomic uint32_t n_ready;
 
-static __thread volatile sig_atomic_t depth;
+/* Handlers on each worker's stacks. Nobody sends a signal to where there are many: entering handlers takes stack before
+ * they can count themselves. */
+static _Atomic int depths[64];
+static __thread _Atomic int *own_depth = &depths[63];
 static __thread volatile uint32_t handler_seed;
 
 /* Blocks that a handler holds across a handler that interrupts it are checked by their stamps. */
 static void handler(int number)
 {
     int saved = errno;
-    depth++;
+    int depth = atomic_fetch_add(own_depth, 1) + 1;
     atomic_fetch_add_explicit(&n_handled, 1, memory_order_relaxed);
     if (depth > 1) {
         atomic_fetch_add_explicit(&n_nested, 1, memory_order_relaxed);
@@ -72,7 +76,7 @@ static void handler(int number)
         die("errno was changed", block);
     }
     errno = saved;
-    depth--;
+    atomic_fetch_sub(own_depth, 1);
 }
 
 static void install(int number, int flags)
@@ -100,6 +104,7 @@ static timer_t start_timer(void)
 
 static void *work(void *context)
 {
+    own_depth = &depths[(uintptr_t)context - 1];
     stack_t alternate = {.ss_sp = malloc(ALTERNATE_BYTES), .ss_size = ALTERNATE_BYTES};
     stack_t before;
     sigaltstack(&alternate, &before);
@@ -132,7 +137,11 @@ static void run(const struct source *which, struct pool *pool, size_t most_bytes
     }
     double until = now_seconds() + seconds;
     for (unsigned i = 0; now_seconds() < until; i++) {
-        pthread_kill(workers[i % n_threads], i % 3 == 0 ? SIGUSR2 : SIGUSR1);
+        if (atomic_load(&depths[i % n_threads]) < DEEPEST) {
+            pthread_kill(workers[i % n_threads], i % 3 == 0 ? SIGUSR2 : SIGUSR1);
+        } else {
+            sched_yield();
+        }
     }
     atomic_store(&over, true);
     for (unsigned i = 0; i < n_threads; i++) {

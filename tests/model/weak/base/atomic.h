@@ -24,6 +24,7 @@
 #define add_relaxed(p, v) WEAK_CHANGE(p, CHANGE_ADD, v, RELAXED)
 #define sub_relaxed(p, v) WEAK_CHANGE(p, CHANGE_ADD, 0 - (uint64_t)(v), RELAXED)
 #define or_relaxed(p, v) WEAK_CHANGE(p, CHANGE_OR, v, RELAXED)
+#define add_seq_cst(p, v) WEAK_CHANGE(p, CHANGE_ADD, v, SEQ_CST)
 #define or_seq_cst(p, v) WEAK_CHANGE(p, CHANGE_OR, v, SEQ_CST)
 #define and_release(p, v) WEAK_CHANGE(p, CHANGE_AND, v, RELEASE)
 #define and_acq_rel(p, v) WEAK_CHANGE(p, CHANGE_AND, v, ACQ_REL)
