@@ -242,6 +242,12 @@ bool find_in_segment(struct pool *pool, const struct spot *at, const void *p, st
     return true;
 }
 
+bool pool_is_fresh(const void *block)
+{
+    uint32_t tag = map_tag(block);
+    return !in_area(block) && map_tag_code(tag) == MAP_CODE_POOL && (map_tag_heap(tag) & TAG_OWN) != 0;
+}
+
 static bool find_mapping(const void *p, struct found *out)
 {
     uint32_t tag = map_tag(p);

@@ -41,6 +41,9 @@ void *pool_malloc(struct pool *pool, size_t bytes, size_t align) __attribute__((
 /* The same for memory that other processes may share. */
 void *pool_malloc_shared(struct pool *pool, size_t bytes, size_t align) __attribute__((warn_unused_result));
 
+/* Is a block that pool_malloc just returned zero already? */
+bool pool_is_fresh(const void *block);
+
 /* Does the address lie in memory of pool_of_heap or pool_public? By the map's tag, or the static area's range. */
 bool pool_owns(const void *p);
 

@@ -19,7 +19,7 @@ void *allot_pool_calloc(size_t n, size_t item_bytes)
         return NULL;
     }
     void *block = pool_malloc(&pool_public, bytes, 16);
-    return block == NULL ? NULL : memset(block, 0, bytes);
+    return block == NULL || pool_is_fresh(block) ? block : memset(block, 0, bytes);
 }
 
 void *allot_pool_realloc(void *block, size_t size_bytes)
