@@ -85,8 +85,8 @@ static void run_realloc(const struct call *call)
 static void run_expand(const struct call *call)
 {
     for (unsigned i = 0; i < flight.n_before; i++) {
-        took(flight.before[i]);
         end(i);
+        took(flight.before[i]);
         if (allot_try_expand(flight.before[i], call->extra) < 0) {
             fail("allot_try_expand gave a number below 0");
         }
@@ -97,8 +97,8 @@ static void run_ask(const struct call *call)
 {
     allot_info info = ALLOT_INFO_INIT;
     void *p = flight.before[0];
-    took(p);
     end(0);
+    took(p);
     if (allot_query((char *)p + 1, &info) != 0 || info.base != p || info.state != ALLOT_STATE_LIVE) {
         fail("allot_query of %p says base %p, state %d", p, info.base, (int)info.state);
     }

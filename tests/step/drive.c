@@ -370,7 +370,11 @@ static bool is_chosen(struct run *run, struct path *path, uintptr_t at, unsigned
 {
     struct address *address = find_address(path, at);
     if (run->mode == MODE_ALWAYS && path->n <= options.budget) {
-        /* What the handlers did leads elsewhere soon: every boundary there is. */
+        /* What the handlers did leads elsewhere soon: every boundary there is. But the pool's calls begin anew when a
+         * handler was quicker, and have to be left alone for that long now and then. */
+        if ((run->call->flags & CALL_POOL) != 0 && ++path->n_strays % 61 != 0) {
+            return false;
+        }
         run->result->n_tried++;
         run->result->n_addresses_tried += address->at != 0 && !address->tried;
         address->tried = true;
@@ -511,9 +515,11 @@ static void walk(struct run *run, struct tracee *t, struct path *path)
         if (stands) {
             tracee_step(t);
         }
-        if (n > 4 * MAX_PATH || (!t->ended && is_fault(t->signal))) {
+        bool endless = n > 20 * path->n + 1000000; /* a heap that retires sorts all it holds */
+        if (!t->ended && (endless || is_fault(t->signal))) {
             char text[100];
-            snprintf(text, sizeof text, "signal %d (%s)", t->signal, strsignal(t->signal));
+            snprintf(text, sizeof text, "%s, signal %d (%s)", endless ? "the path has no end" : "stopped", t->signal,
+                     strsignal(t->signal));
             report_boundary(run, t, path, k, text);
             run->silent_end = true;
             tracee_kill(t);
