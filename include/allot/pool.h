@@ -5,6 +5,9 @@
  * memory) may be stopped at any instruction for good, and the others go on. Handlers may interrupt each other without
  * limit. The first call may come from a handler. errno is kept, also when NULL is returned.
  *
+ * Threads are those that libc knows: while it says that there is one, the static pools don't lock the bus. A thread made by
+ * a bare clone, behind libc's back, may use private pools alone.
+ *
  * The labels of the comments are those of allot.h, and
  *   progress  "wait-free": a bounded number of steps, whatever others do; "lock-free": some call always gets on, so a
  *             step is repeated only because another call succeeded
