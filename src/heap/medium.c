@@ -194,6 +194,7 @@ static struct medium *slab_new(struct heap *h, unsigned c)
     for (size_t i = 1; i < n; i++) {
         struct span *inner = map_descriptor(m->span.begin + (i << GRANULE_SHIFT));
         inner->back = (uint32_t)i;
+        ((struct large *)(void *)inner)->ghost_bytes = 0;
     }
     list_add(h, m);
     /* The first granule last: medium_rebuild goes by it. */

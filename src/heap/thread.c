@@ -292,6 +292,7 @@ static void thread_exit(void *unused)
     store_relaxed(&heap_current, HEAP_CLOSED);
     signal_fence();
     store_relaxed(&heap_home, NULL);
+    span_thread_exit();
     retire_chain(home, NULL);
 }
 

@@ -402,17 +402,28 @@ void span_shrink(struct span *span, size_t n)
 
 /* ---- fork and figures --------------------------------------------------------------------------------------- */
 
-void span_fork_child(void)
+/* The lock's holder is gone, and the index may be half changed. Its free spans are lost: no neighbour that becomes free
+ * may take one of them for a span of the new index. */
+static void begin_anew(void)
 {
-    uintptr_t holder = load_relaxed(&store.lock);
-    if (holder == 0 || holder == (uintptr_t)&thread_mark) {
-        return;
-    }
-    /* The holder is gone, and the index may be half changed. Its free spans are lost to the child: no neighbour that
-     * becomes free may take one of them for a span of the new index. */
     store.index = (struct index){.oldest = NULL};
     span_each_area(index_forget, NULL);
     store_unlock();
+}
+
+void span_fork_child(void)
+{
+    uintptr_t holder = load_relaxed(&store.lock);
+    if (holder != 0 && holder != (uintptr_t)&thread_mark) {
+        begin_anew();
+    }
+}
+
+void span_thread_exit(void)
+{
+    if (load_relaxed(&store.lock) == (uintptr_t)&thread_mark) {
+        begin_anew();
+    }
 }
 
 void span_figures(struct span_figures *figures)

@@ -86,6 +86,9 @@ size_t span_trim(size_t keep_bytes);
 /* In the child of a fork, before anything else. */
 void span_fork_child(void);
 
+/* When a thread ends: one that left the store by siglongjmp, for good, holds its lock. */
+void span_thread_exit(void);
+
 /* Whether the hard limit, if there is one, allows bytes more. */
 bool span_within_limit(size_t bytes);
 
