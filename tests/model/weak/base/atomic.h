@@ -5,12 +5,13 @@
 
 #include "weak.h"
 
+#define WEAK_TYPE(p) __typeof__(*(p) + 0) /* without _Atomic */
 #define WEAK_TYPED(p, expression)                                                                                      \
     ({                                                                                                                 \
-        __typeof__(*(p)) weak_value = (__typeof__(*(p)))(expression);                                                  \
+        WEAK_TYPE(p) weak_value = (WEAK_TYPE(p))(expression);                                                          \
         weak_value;                                                                                                    \
     })
-#define WEAK_LOAD(p, order) ((__typeof__(*(p)))weak_load(p, sizeof *(p), order))
+#define WEAK_LOAD(p, order) ((WEAK_TYPE(p))weak_load(p, sizeof *(p), order))
 #define WEAK_STORE(p, v, order) weak_store(p, sizeof *(p), (uint64_t)(v), order)
 #define WEAK_CHANGE(p, change, v, order) WEAK_TYPED(p, weak_change(p, sizeof *(p), change, (uint64_t)(v), order))
 #define WEAK_CAS(p, e, v, order, failed) weak_cas(p, sizeof *(p), e, (uint64_t)(v), order, failed)
