@@ -381,8 +381,9 @@ static bool is_chosen(struct run *run, struct path *path, uintptr_t at, unsigned
         ++*k;
         return true;
     }
+    bool outer = run->mode == MODE_NESTED && run->outer[0] == '\0';
     if (address->at == 0) {
-        if (path->n_strays == MAX_STRAYS) {
+        if (path->n_strays == MAX_STRAYS || outer) {
             return false;
         }
         *address = (struct address){.at = at, .due = NEVER};
@@ -397,7 +398,7 @@ static bool is_chosen(struct run *run, struct path *path, uintptr_t at, unsigned
         if ((path->chosen[*k] & 1) == 0) {
             return false;
         }
-        if (run->mode != MODE_NESTED || run->outer[0] != '\0') {
+        if (!outer) {
             run->result->n_tried++;
             run->result->n_addresses_tried += !address->tried;
             address->tried = true;
