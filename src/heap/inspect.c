@@ -92,6 +92,14 @@ static int walk_place(struct walk *walk, struct place place)
     return place.kind == PLACE_LARGE ? walk_large(walk, (struct large *)place.span) : 0;
 }
 
+/* Is there a slab or a large block at a granule? What is free may be cut anew at any moment, and isn't looked at. */
+static bool is_used(const char *granule)
+{
+    uint32_t tag = map_tag_acquire(granule);
+    uint32_t code = map_tag_code(tag);
+    return code == MAP_CODE_LARGE || (code < MAP_CODE_OTHER && map_tag_heap(tag) >= MAP_HEAP_FIRST);
+}
+
 static bool is_whole(const struct place *place)
 {
     return (place->kind == PLACE_MEDIUM || place->kind == PLACE_LARGE) && place->span->n_granules > 0;
@@ -114,6 +122,10 @@ static int walk_area(void *begin, size_t n, void *context)
     size_t step;
     for (size_t i = 0; i < n; i += step) {
         char *at = (char *)begin + (i << GRANULE_SHIFT);
+        step = 1;
+        if (!is_used(at)) {
+            continue;
+        }
         struct place place = place_find(at);
         step = granules_of(&place, at);
         place.offset = 0;

@@ -18,7 +18,7 @@ static void place_in_slab(struct place *place, const void *p)
 {
     struct slab *slab = (struct slab *)place->span;
     place->bytes = heap_class_size(load_relaxed(&slab->class));
-    char *first = slab_first_block(slab, place->bytes);
+    char *first = granule_begin(p) + (GRANULE_BYTES - load_relaxed(&slab->capacity) * place->bytes);
     if ((const char *)p < first) {
         return;
     }

@@ -13,10 +13,17 @@
 #include "os/unix_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
+
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
 #if defined(__APPLE__)
 #include <crt_externs.h>
@@ -176,6 +183,18 @@ size_t os_process_resident_bytes(void)
     if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, (task_info_t)&info, &count) == KERN_SUCCESS) {
         return (size_t)info.resident_size;
     }
+#elif defined(__linux__)
+    char text[64] = "";
+    int saved = errno;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t length = read(fd, text, sizeof text - 1);
+        close(fd);
+        text[length > 0 ? length : 0] = '\0';
+    }
+    errno = saved;
+    const char *resident = strchr(text, ' ');
+    return resident == NULL ? 0 : (size_t)strtoul(resident, NULL, 10) * os_page_bytes();
 #endif
     return 0; /* POSIX knows the peak alone */
 }
@@ -193,6 +212,8 @@ unsigned long os_thread_id(void)
     uint64_t id = 0;
     pthread_threadid_np(NULL, &id);
     return (unsigned long)id;
+#elif defined(__linux__)
+    return (unsigned long)syscall(SYS_gettid);
 #elif defined(__FreeBSD__) || defined(__DragonFly__)
     return (unsigned long)pthread_getthreadid_np();
 #elif defined(__NetBSD__)

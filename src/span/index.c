@@ -86,8 +86,8 @@ static void age_remove(struct index *index, struct span *span)
 static void mark_ends(struct span *span, uint8_t state)
 {
     struct span *last = last_descriptor(span);
-    span->state = state;
-    last->state = state;
+    store_relaxed(&span->state, state);
+    store_relaxed(&last->state, state);
     if (last != span) {
         last->back = span->n_granules - 1;
     }
@@ -120,7 +120,7 @@ static void link_out(struct index *index, struct span *span)
 static struct span *free_span_before(struct span *span)
 {
     struct span *last = descriptor_at(span->begin - 1);
-    if (last == NULL || last->state != SPAN_FREE) {
+    if (last == NULL || load_relaxed(&last->state) != SPAN_FREE) {
         return NULL;
     }
     return descriptor_at(span->begin - ((size_t)(last->back + 1) << GRANULE_SHIFT));
@@ -129,7 +129,7 @@ static struct span *free_span_before(struct span *span)
 static struct span *free_span_behind(struct span *span)
 {
     struct span *first = descriptor_at(span->begin + ((size_t)span->n_granules << GRANULE_SHIFT));
-    return first == NULL || first->state != SPAN_FREE ? NULL : first;
+    return first == NULL || load_relaxed(&first->state) != SPAN_FREE ? NULL : first;
 }
 
 /* right lies right behind left; both are out of the index. */
@@ -140,8 +140,8 @@ static struct span *join(struct span *left, struct span *right)
     left->zero &= right->zero;
     left->purged |= right->purged;
     left->n_granules += right->n_granules;
-    left->state = SPAN_USED;
-    right->state = SPAN_NONE;
+    store_relaxed(&left->state, SPAN_USED);
+    store_relaxed(&right->state, SPAN_NONE);
     return left;
 }
 
@@ -150,13 +150,13 @@ void index_add(struct index *index, struct span *span, enum span_kind kind)
     struct span *before = free_span_before(span);
     if (before != NULL && kind_of(before) == kind) {
         link_out(index, before);
-        last_descriptor(before)->state = SPAN_NONE;
+        store_relaxed(&last_descriptor(before)->state, SPAN_NONE);
         span = join(before, span);
     }
     struct span *behind = free_span_behind(span);
     if (behind != NULL && kind_of(behind) == kind) {
         link_out(index, behind);
-        last_descriptor(span)->state = SPAN_NONE;
+        store_relaxed(&last_descriptor(span)->state, SPAN_NONE);
         span = join(span, behind);
     }
     link_in(index, span, kind);
@@ -173,7 +173,7 @@ static struct span *cut_descriptor(const struct span *from, char *begin, size_t 
     span->zero = from->zero;
     span->purged = from->purged;
     span->own = 0;
-    span->state = SPAN_USED;
+    store_relaxed(&span->state, SPAN_USED);
     return span;
 }
 
@@ -263,15 +263,15 @@ struct span *index_take_older(struct index *index, uint32_t stamp_ms)
 bool index_take_at(struct index *index, void *begin, size_t n, bool *zero)
 {
     struct span *span = descriptor_at(begin);
-    if (span == NULL || span->state != SPAN_FREE || span->begin != begin || span->n_granules < n) {
+    if (span == NULL || load_relaxed(&span->state) != SPAN_FREE || span->begin != begin || span->n_granules < n) {
         return false;
     }
     enum span_kind kind = kind_of(span);
     *zero = span->zero;
     link_out(index, span);
     cut_out(index, span, kind, begin, n);
-    span->state = SPAN_NONE;
-    last_descriptor(span)->state = SPAN_NONE;
+    store_relaxed(&span->state, SPAN_NONE);
+    store_relaxed(&last_descriptor(span)->state, SPAN_NONE);
     return true;
 }
 
@@ -280,8 +280,8 @@ int index_forget(void *begin, size_t n, void *unused)
     (void)unused;
     for (size_t i = 0; i < n; i++) {
         struct span *span = descriptor_at((char *)begin + (i << GRANULE_SHIFT));
-        if (span != NULL && span->state == SPAN_FREE) {
-            span->state = SPAN_NONE;
+        if (span != NULL && load_relaxed(&span->state) == SPAN_FREE) {
+            store_relaxed(&span->state, SPAN_NONE);
         }
     }
     return 0;

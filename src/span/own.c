@@ -46,7 +46,7 @@ static struct span *describe(char *begin, size_t bytes)
     span->begin = begin;
     span->n_granules = (uint32_t)(bytes >> GRANULE_SHIFT);
     span->back = 0;
-    span->state = SPAN_USED;
+    store_relaxed(&span->state, SPAN_USED);
     span->zero = 1;
     span->purged = 0;
     span->own = 1;

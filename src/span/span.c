@@ -248,7 +248,7 @@ static struct span *describe(char *begin, size_t n)
     span->purged = 0;
     span->own = 0;
     span->touched = 0;
-    span->state = SPAN_USED;
+    store_relaxed(&span->state, SPAN_USED);
     return span;
 }
 

@@ -39,7 +39,7 @@ struct span {
     uint32_t n_granules;
     uint32_t back;     /* in any other descriptor of a span: granules back to the first one */
     uint32_t stamp_ms; /* when it became free, or was purged */
-    uint8_t state;     /* under the store's lock */
+    _Atomic uint8_t state; /* written under the store's lock; relaxed: what is just being cut is not free either way */
     uint8_t zero;      /* every byte is known to be zero */
     uint8_t purged;    /* clean, and was dirty once: taking it soon again is a regret */
     uint8_t own;       /* a mapping of its own, in no area */
