@@ -21,6 +21,9 @@
 
 struct flight flight;
 
+#define KIB(n) ((size_t)(n) << 10)
+#define MIB(n) ((size_t)(n) << 20)
+
 static void took(void *p)
 {
     flight.after[flight.n_after] = p;
@@ -271,7 +274,7 @@ static void prepare_dirty(const struct call *call)
 static void prepare_aged(const struct call *call)
 {
     struct call more = *call;
-    more.n = MAX_CALLS;
+    more.n = call->bytes > KIB(64) ? 12 : MAX_CALLS;
     prepare_dirty(&more);
     usleep(400 * 1000);
     prepare_before(call);
@@ -290,9 +293,6 @@ static void prepare_exit(const struct call *call)
 }
 
 /* ---- the list ----------------------------------------------------------------------------------------------- */
-
-#define KIB(n) ((size_t)(n) << 10)
-#define MIB(n) ((size_t)(n) << 20)
 
 const struct call calls[] = {
     {"malloc", prepare_dirty, run_malloc, 48, 0, 0, 1, 0},
@@ -313,6 +313,8 @@ const struct call calls[] = {
     {"free.cap", prepare_before, run_free, MIB(1), 0, 0, 12, 0},
     {"free.huge", prepare_before, run_free, MIB(40), 0, 0, 1, 0},
     {"free.aged", prepare_aged, run_free_malloc, 2048, 0, 0, 100, 0},
+    {"free.large.aged", prepare_aged, run_free, KIB(700), 0, 0, 2, 0},
+    {"malloc.large.aged", prepare_aged, run_malloc, KIB(700), 0, 0, 2, 0},
     {"calloc", prepare_dirty, run_calloc, 200, 0, 0, 2, CALL_ZEROED},
     {"calloc.medium", prepare_dirty, run_calloc, KIB(20), 0, 0, 2, CALL_ZEROED},
     {"calloc.large", prepare_dirty, run_calloc, KIB(700), 0, 0, 1, CALL_ZEROED},
