@@ -29,6 +29,7 @@ struct block {
     size_t bytes;
     uint64_t seed; /* of what stands in it */
     bool optional; /* allot_walk needn't show it */
+    bool own;      /* the thread under test got it, in no handler */
 };
 
 static struct {
@@ -39,7 +40,7 @@ static struct {
     unsigned n_known;
     const void *either[MAX_EITHER];
     unsigned n_either;
-    uintptr_t own[MAX_GRANULES]; /* where the thread under test got blocks, in no handler */
+    uintptr_t own[MAX_GRANULES]; /* where its own small blocks were when they were freed */
     unsigned n_own;
 } blocks;
 
@@ -110,11 +111,6 @@ static bool own_has(const void *p)
     return false;
 }
 
-void blocks_own_nothing(void)
-{
-    blocks.n_own = 0;
-}
-
 void block_add(void *p, size_t bytes, const char *call)
 {
     char *at = p;
@@ -134,18 +130,16 @@ void block_add(void *p, size_t bytes, const char *call)
     if (blocks.n == MAX_BLOCKS) {
         fail("the stepper's table is too small");
     }
-    blocks.block[blocks.n] = (struct block){at, bytes, ++blocks.last_seed << 20, false};
+    blocks.block[blocks.n] = (struct block){at, bytes, ++blocks.last_seed << 20, false, !stage_is_elsewhere()};
     block_fill(at, bytes, blocks.block[blocks.n].seed);
     blocks.n++;
-    if (bytes <= MAX_SMALL && !stage_is_elsewhere()) {
-        own_add(p);
-    }
 }
 
 void block_add_pool(void *p, size_t bytes)
 {
     block_add(p, bytes, "the pool");
     blocks.block[blocks.n - 1].optional = true;
+    blocks.block[blocks.n - 1].own = false;
 }
 
 static void verify(const struct block *block)
@@ -232,6 +226,13 @@ void block_free(void *p)
 
 void blocks_free_all(void)
 {
+    /* A granule may have been another heap's before; that of a live block is whose the block is. */
+    blocks.n_own = 0;
+    for (unsigned i = 0; i < blocks.n; i++) {
+        if (blocks.block[i].own && blocks.block[i].bytes <= MAX_SMALL) {
+            own_add(blocks.block[i].at);
+        }
+    }
     while (blocks.n > 0) {
         const struct block *last = &blocks.block[blocks.n - 1];
         if (last->optional) {
@@ -349,6 +350,13 @@ static int know_block(const allot_info *info, void *context)
         blocks_know(info->base);
     }
     return 0;
+}
+
+void blocks_own_nothing(void)
+{
+    for (unsigned i = 0; i < blocks.n; i++) {
+        blocks.block[i].own = false;
+    }
 }
 
 void blocks_know_the_rest(void)
