@@ -7,7 +7,7 @@ if(NOT ALLOT_SANITIZE AND NOT CMAKE_C_COMPILER MATCHES "musl")
   allot_test(model.pool ${sources} WITH nothing TIMEOUT 300)
   target_include_directories(model.pool BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/weak)
   target_include_directories(model.pool PRIVATE ${PROJECT_SOURCE_DIR}/src)
-  target_compile_options(model.pool PRIVATE -U_FORTIFY_SOURCE -Wno-clobbered)
+  target_compile_options(model.pool PRIVATE -U_FORTIFY_SOURCE $<$<C_COMPILER_ID:GNU>:-Wno-clobbered>)
   add_test(NAME model.pool.all COMMAND model.pool all)
   set_tests_properties(model.pool.all PROPERTIES LABELS "model;slow" TIMEOUT 3600)
   foreach(fault RANGE 1 4) # an order taken away must be noticed, or the model shows nothing
