@@ -24,22 +24,24 @@ static void *large_start(struct large *large, size_t bytes, bool *zero)
     return large->span.begin;
 }
 
+static struct span *take_span(size_t bytes, size_t room_bytes, size_t align)
+{
+    struct span *span = NULL;
+    if (bytes >= (size_t)option(OPT_mmap_threshold)) {
+        span = span_map(room_bytes, align);
+    }
+    return span != NULL ? span : span_take(granules_of(room_bytes), size_max(align >> GRANULE_SHIFT, 1));
+}
+
 void *large_malloc(size_t bytes, size_t room_bytes, size_t align, bool *zero)
 {
     if (bytes > LARGE_MOST || align > LARGE_MOST) {
         return NULL;
     }
     span_tick(os_now_ms());
-    struct span *span = NULL;
-    if (bytes >= (size_t)option(OPT_mmap_threshold)) {
-        span = span_map(bytes, align);
-    }
-    if (span == NULL) {
-        size_t align_granules = size_max(align >> GRANULE_SHIFT, 1);
-        span = span_take(granules_of(room_bytes), align_granules);
-        if (span == NULL && room_bytes > bytes) {
-            span = span_take(granules_of(bytes), align_granules);
-        }
+    struct span *span = take_span(bytes, room_bytes, align);
+    if (span == NULL && room_bytes > bytes) {
+        span = take_span(bytes, bytes, align);
     }
     return span == NULL ? NULL : large_start((struct large *)span, bytes, zero);
 }

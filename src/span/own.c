@@ -9,6 +9,8 @@
 #include "span/span_internal.h"
 
 #define OWN_MOST 512
+/* The kernel moves whole tables of pages when source and target lie alike in them. */
+#define OWN_ALIGN (2 * MIB)
 
 static struct {
     _Atomic(struct span *) slots[OWN_MOST]; /* O10 */
@@ -59,7 +61,7 @@ struct span *span_map(size_t bytes, size_t align)
     if (load_relaxed(&own.n) >= OWN_MOST || !span_within_limit(bytes)) {
         return NULL;
     }
-    char *begin = os_map(bytes, size_max(align, GRANULE_BYTES));
+    char *begin = os_map(bytes, size_max(align, OWN_ALIGN));
     if (begin == NULL) {
         return NULL;
     }
@@ -105,7 +107,7 @@ static bool grow_in_place(struct span *span, size_t old_bytes, size_t bytes)
 /* The new place is described before the kernel moves anything: books may be refused, and there would be no way back. */
 static struct span *grow_elsewhere(struct span *span, size_t old_bytes, size_t bytes)
 {
-    char *target = os_reserve(bytes, GRANULE_BYTES);
+    char *target = os_reserve(bytes, OWN_ALIGN);
     struct span *moved = target == NULL ? NULL : describe(target, bytes);
     if (moved == NULL) {
         os_release(target, target == NULL ? 0 : bytes);
@@ -130,11 +132,24 @@ struct span *span_remap(struct span *span, size_t bytes)
     if (bytes < old_bytes || !span_within_limit(bytes - old_bytes)) {
         return NULL;
     }
-    struct span *grown = grow_in_place(span, old_bytes, bytes) ? span : grow_elsewhere(span, old_bytes, bytes);
-    if (grown != NULL) {
+    if (grow_in_place(span, old_bytes, bytes)) {
         add_relaxed(&own.bytes, bytes - old_bytes);
+        return span;
     }
-    return grown;
+    /* What had to move once stands in a place without room behind it; it takes some along, or each step would be a
+     * move. */
+    size_t room_bytes = round_up(bytes + bytes / 8, GRANULE_BYTES);
+    struct span *moved = NULL;
+    if (span_within_limit(room_bytes - old_bytes)) {
+        moved = grow_elsewhere(span, old_bytes, room_bytes);
+    }
+    if (moved == NULL) {
+        moved = grow_elsewhere(span, old_bytes, bytes);
+    }
+    if (moved != NULL) {
+        add_relaxed(&own.bytes, span_bytes(moved) - old_bytes);
+    }
+    return moved;
 }
 
 int span_each_own(int (*visit)(struct span *span, void *context), void *context)

@@ -238,6 +238,29 @@ static void a_block_grows_by_pages(void)
     EXPECT(now_ms() - begin < 30000, "%ju ms", (uintmax_t)(now_ms() - begin));
 }
 
+/* Something stands right behind the block again and again: it moves, but not at each step. */
+static void a_block_between_others_moves_seldom(void)
+{
+    size_t n_moves = 0;
+    unsigned char *block = malloc(40 * MIB);
+    for (size_t size = 40 * MIB; size < 160 * MIB; size += 64 * KIB) {
+        unsigned char *end = block + (malloc_usable_size(block) & ~(size_t)4095);
+        for (int i = 0; i < 256; i++) { /* wherever the mapping ends */
+            void *at = mmap(end + (size_t)i * 64 * KIB, 4096, PROT_NONE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+            if (at != MAP_FAILED) {
+                break;
+            }
+        }
+        unsigned char *grown = realloc(block, size);
+        EXPECT(grown != NULL, "no memory");
+        n_moves += grown != block;
+        block = grown;
+    }
+    EXPECT(n_moves <= 20, "%zu moves", n_moves);
+    free(block);
+}
+
 static const struct stress_case cases[] = {
     {"a_first_burst_freed_at_random_then_idle", a_first_burst_freed_at_random_then_idle, NULL, false},
     {"a_first_burst_freed_in_order_then_idle", a_first_burst_freed_in_order_then_idle, NULL, false},
@@ -252,6 +275,7 @@ static const struct stress_case cases[] = {
     {"a_gibibyte_in_few_mappings_from_the_break", a_gibibyte_in_few_mappings, "source=brk", true},
     {"a_block_grows_without_a_second_copy", a_block_grows_without_a_second_copy, NULL, false},
     {"a_block_grows_by_pages", a_block_grows_by_pages, NULL, false},
+    {"a_block_between_others_moves_seldom", a_block_between_others_moves_seldom, NULL, false},
 };
 
 int main(int argc, char **argv)
