@@ -4,6 +4,8 @@
 
 #define EXACT_ROWS 32u
 #define INDEX_SCAN 16
+/* What is taken across kinds must be dirty in so large a part. */
+#define DIRTY_SHARE 8u
 
 static unsigned row_of(size_t n)
 {
@@ -232,6 +234,82 @@ struct span *index_take(struct index *index, enum span_kind kind, size_t n, size
             char *begin = place_in(best, n, align_granules);
             link_out(index, best);
             return cut_out(index, best, kind, begin, n);
+        }
+    }
+    return NULL;
+}
+
+/* How many granules lie free in a row with the free span, whatever their kind; counts no further than enough. */
+static size_t free_around(struct span *span, size_t enough)
+{
+    size_t n = span->n_granules;
+    for (struct span *at = span; n < enough && (at = free_span_behind(at)) != NULL;) {
+        n += at->n_granules;
+    }
+    for (struct span *at = span; n < enough && (at = free_span_before(at)) != NULL;) {
+        n += at->n_granules;
+    }
+    return n;
+}
+
+static void inherit_purged(struct span *span, const struct span *neighbour)
+{
+    if (neighbour->purged) {
+        span->purged = 1;
+        span->stamp_ms = neighbour->stamp_ms;
+    }
+}
+
+/* The span has left the index; it takes at most n granules of a free neighbour along. */
+static void extend_behind(struct index *index, struct span *span, struct span *behind, size_t n)
+{
+    bool zero;
+    n = size_min(n, behind->n_granules);
+    inherit_purged(span, behind);
+    if (index_take_at(index, behind->begin, n, &zero)) {
+        span->n_granules += (uint32_t)n;
+    }
+}
+
+static struct span *extend_before(struct index *index, struct span *span, struct span *before, size_t n)
+{
+    enum span_kind kind = kind_of(before);
+    n = size_min(n, before->n_granules);
+    link_out(index, before);
+    inherit_purged(span, before);
+    struct span *cut = cut_out(index, before, kind, span->begin - (n << GRANULE_SHIFT), n);
+    uint32_t stamp_ms = span->stamp_ms;
+    cut = join(cut, span);
+    cut->stamp_ms = stamp_ms;
+    return cut;
+}
+
+static struct span *extend(struct index *index, struct span *span, size_t n)
+{
+    struct span *neighbour;
+    link_out(index, span);
+    while (span->n_granules < n && (neighbour = free_span_behind(span)) != NULL) {
+        extend_behind(index, span, neighbour, n - span->n_granules);
+    }
+    while (span->n_granules < n && (neighbour = free_span_before(span)) != NULL) {
+        span = extend_before(index, span, neighbour, n - span->n_granules);
+    }
+    mark_ends(span, SPAN_USED);
+    return span;
+}
+
+struct span *index_take_extended(struct index *index, size_t n)
+{
+    int tried = 0;
+    for (unsigned row = row_of(n) + 1; row-- > 0 && tried < INDEX_SCAN;) {
+        for (struct span *span = index->rows[SPAN_DIRTY][row]; span != NULL && tried < INDEX_SCAN; span = span->next) {
+            if (span->n_granules < n / DIRTY_SHARE) {
+                return NULL;
+            }
+            if (span->n_granules < n && free_around(span, n) >= n) {
+                return extend(index, span, n);
+            }
+            tried++;
         }
     }
     return NULL;

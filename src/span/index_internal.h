@@ -30,6 +30,10 @@ void index_add(struct index *index, struct span *span, enum span_kind kind);
 /* A span of n granules at a multiple of align_granules, out of the smallest that is found; NULL when there is none. */
 struct span *index_take(struct index *index, enum span_kind kind, size_t n, size_t align_granules);
 
+/* A span of n granules out of a shorter dirty one, a large one, and its free neighbours, which are clean; NULL when there
+ * is none. */
+struct span *index_take_extended(struct index *index, size_t n);
+
 /* Takes the largest dirty span, at most one of at_most granules, out of the index. NULL when there is none. */
 struct span *index_take_largest(struct index *index, size_t at_most);
 

@@ -12,6 +12,8 @@
 #define LOCK_TRIES 100
 /* Free pages may amount to this share of what is used. */
 #define CAP_SHARE 8
+/* And to this one, or to large_cache if that is more, when they are wanted again and again. */
+#define LEARNED_SHARE 2
 /* Memory wanted again so soon after the cap sent it back should have been kept. */
 #define REGRET_MS 250
 #define DECAY_MS 250
@@ -20,11 +22,11 @@
 #define PURGE_GRANULES 512
 
 static struct {
-    CACHE_ALIGNED _Atomic uintptr_t lock;  /* the holder: address of its thread's mark; 0 when free */
-    _Atomic(struct span *) pending;        /* given while the lock was busy */
-    CACHE_ALIGNED struct index index;      /* under lock */
-    size_t learned_cap;                    /* under lock */
-    uint32_t decay_due_ms;                 /* under lock */
+    CACHE_ALIGNED _Atomic uintptr_t lock; /* the holder: address of its thread's mark; 0 when free */
+    _Atomic(struct span *) pending;       /* given while the lock was busy */
+    CACHE_ALIGNED struct index index;     /* under lock */
+    size_t learned_cap;                   /* under lock */
+    uint32_t decay_due_ms;                /* under lock */
     CACHE_ALIGNED _Atomic size_t used_granules;
     _Atomic size_t dirty_granules; /* index.granules[SPAN_DIRTY], for readers without the lock */
     _Atomic uint32_t tick_due_ms;
@@ -100,6 +102,12 @@ bool span_within_limit(size_t bytes)
     return used <= limit && bytes <= limit - used;
 }
 
+static size_t most_learned(size_t used)
+{
+    size_t cache = (size_t)option(OPT_large_cache);
+    return cache == 0 ? 0 : size_max(cache, used / LEARNED_SHARE);
+}
+
 static size_t cap_bytes(void)
 {
     size_t soft = (size_t)option(OPT_soft_limit);
@@ -107,16 +115,16 @@ static size_t cap_bytes(void)
     if (soft != 0 && used >= soft) {
         return 0;
     }
-    size_t cap = size_max(size_max((size_t)option(OPT_purge_cap), used / CAP_SHARE), store.learned_cap);
+    size_t learned = size_min(store.learned_cap, most_learned(used));
+    size_t cap = size_max(size_max((size_t)option(OPT_purge_cap), used / CAP_SHARE), learned);
     return soft != 0 ? size_min(cap, soft - used) : cap;
 }
 
 static void learn(const struct span *span, uint32_t now_ms)
 {
     if (span->purged && now_ms - span->stamp_ms < REGRET_MS) {
-        size_t most = (size_t)option(OPT_large_cache);
         size_t wanted = cap_bytes() + span_bytes(span) * 2;
-        store.learned_cap = size_min(size_max(store.learned_cap, wanted), most);
+        store.learned_cap = size_min(size_max(store.learned_cap, wanted), most_learned(used_bytes() + own_bytes()));
         store.decay_due_ms = now_ms + DECAY_MS;
     }
 }
@@ -154,7 +162,8 @@ static size_t purge_pages(struct purge_batch *batch, uint32_t now_ms, bool by_ca
 
 /* Purges batches that choose fills, until it finds none. Called and left with the lock held; left without it when the
  * lock could not be had again: returns false then. */
-static bool purge_while(void (*choose)(struct purge_batch *batch, size_t limit), size_t limit, bool by_cap, size_t *went)
+static bool purge_while(void (*choose)(struct purge_batch *batch, size_t limit), size_t limit, bool by_cap,
+                        size_t *went)
 {
     for (;;) {
         struct purge_batch batch = {.n = 0};
@@ -308,13 +317,16 @@ static struct span *take_free(size_t n, size_t align_granules)
         return NULL;
     }
     struct span *span = index_take(&store.index, SPAN_DIRTY, n, align_granules);
+    if (span == NULL && align_granules == 1) {
+        span = index_take_extended(&store.index, n);
+    }
     if (span != NULL) {
         span->zero = 0;
     } else {
         span = index_take(&store.index, SPAN_CLEAN, n, align_granules);
-        if (span != NULL && span->purged) {
-            learn(span, (uint32_t)os_now_ms());
-        }
+    }
+    if (span != NULL && span->purged) {
+        learn(span, (uint32_t)os_now_ms());
     }
     store_unlock();
     return span;

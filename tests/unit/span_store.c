@@ -57,6 +57,102 @@ static void an_alignment_costs_no_books(void **state)
     child_succeeds(take_at_huge_alignments, NULL);
 }
 
+/* ---- across kinds ------------------------------------------------------------------------------------------- */
+
+/* used | clean 3 | dirty 4 | clean 5 | used: a span of 10 is the dirty one, all behind it, and what lacks from before.
+ */
+static void take_more_than_is_dirty(void *unused)
+{
+    (void)unused;
+    struct span *guard = span_take(1, 1);
+    struct span *before = span_take(3, 1);
+    struct span *dirty = span_take(4, 1);
+    struct span *behind = span_take(5, 1);
+    struct span *last = span_take(1, 1);
+    EXPECT(guard != NULL && last != NULL && before->begin + span_bytes(before) == dirty->begin &&
+           dirty->begin + span_bytes(dirty) == behind->begin);
+    char *begin = before->begin;
+    span_give(before, /* touched */ false);
+    span_give(behind, /* touched */ false);
+    span_give(dirty, /* touched */ true);
+
+    struct span *span = span_take(10, 1);
+    EXPECT(span != NULL && span->begin == begin + 2 * GRANULE_BYTES && span->n_granules == 10 && !span->zero);
+    struct span *rest = span_take(2, 1);
+    EXPECT(rest != NULL && rest->begin == begin && rest->zero);
+    span_give(rest, /* touched */ false);
+    span_give(span, /* touched */ true);
+    struct span_figures figures;
+    span_figures(&figures);
+    EXPECT(figures.used_bytes == 2 * GRANULE_BYTES && figures.dirty_bytes == 10 * GRANULE_BYTES);
+}
+
+static void a_dirty_span_takes_its_neighbours_along(void **state)
+{
+    (void)state;
+    child_succeeds(take_more_than_is_dirty, NULL);
+}
+
+/* A byte at either end of each granule says whose it is. */
+static void mark(const struct span *span, char name)
+{
+    for (size_t i = 0; i < span_bytes(span); i += GRANULE_BYTES) {
+        span->begin[i] = name;
+        span->begin[i + GRANULE_BYTES - 1] = name;
+    }
+}
+
+static bool has_marks(const struct span *span, char name)
+{
+    for (size_t i = 0; i < span_bytes(span); i += GRANULE_BYTES) {
+        if (span->begin[i] != name || span->begin[i + GRANULE_BYTES - 1] != name) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void take_and_give_at_random(void *unused)
+{
+    (void)unused;
+    enum { n_slots = 30 };
+    struct span *slots[n_slots] = {NULL};
+    unsigned seed = 5;
+    for (unsigned i = 0; i < 20000; i++) {
+        seed = seed * 1103515245 + 12345;
+        unsigned k = (seed >> 16) % n_slots;
+        if (slots[k] != NULL) {
+            bool touched = seed >> 29 != 0;
+            EXPECT(!touched || has_marks(slots[k], (char)(k + 1)));
+            if (!touched) {
+                os_purge(slots[k]->begin, span_bytes(slots[k]), /* lazy */ false);
+            }
+            span_give(slots[k], touched);
+            slots[k] = NULL;
+        } else {
+            slots[k] = span_take(1 + (seed >> 8) % 60, 1);
+            EXPECT(slots[k] != NULL);
+            EXPECT(!slots[k]->zero || has_marks(slots[k], 0));
+            mark(slots[k], (char)(k + 1));
+        }
+    }
+    for (unsigned k = 0; k < n_slots; k++) {
+        if (slots[k] != NULL) {
+            EXPECT(has_marks(slots[k], (char)(k + 1)));
+            span_give(slots[k], /* touched */ true);
+        }
+    }
+    struct span_figures figures;
+    span_figures(&figures);
+    EXPECT(figures.used_bytes == 0 && figures.area_bytes < 256 * MIB);
+}
+
+static void no_span_is_given_twice(void **state)
+{
+    (void)state;
+    child_succeeds(take_and_give_at_random, NULL);
+}
+
 /* ---- fork --------------------------------------------------------------------------------------------------- */
 
 static _Atomic bool stop;
@@ -123,8 +219,8 @@ static void a_child_has_a_store_whoever_held_the_lock(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pages_age_at_any_time_of_the_clock),
-        cmocka_unit_test(an_alignment_costs_no_books),
+        cmocka_unit_test(pages_age_at_any_time_of_the_clock),        cmocka_unit_test(an_alignment_costs_no_books),
+        cmocka_unit_test(a_dirty_span_takes_its_neighbours_along),   cmocka_unit_test(no_span_is_given_twice),
         cmocka_unit_test(a_child_has_a_store_whoever_held_the_lock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
