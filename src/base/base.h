@@ -38,6 +38,12 @@ NORETURN COLD void base_check_failed(const char *expression, const char *file, i
 #define ASSERT_SLOW(x) ((void)sizeof((x) ? 1 : 0))
 #endif
 
+/* An allot_field of a table that <allot/root.h> describes. */
+#define ROOT_FIELD(type, field)                                                                                        \
+    {                                                                                                                  \
+        offsetof(type, field), sizeof(((type *)0)->field)                                                              \
+    }
+
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)

@@ -4,6 +4,7 @@
 
 #include "os/os.h"
 
+#include <allot/root.h>
 #include <string.h>
 
 #define LONGEST_NAME 20  /* of an option or a word */
@@ -553,3 +554,14 @@ void config_init(void)
         config_print(os_write_error);
     }
 }
+
+/* ---- for who looks from outside ----------------------------------------------------------------------------- */
+
+const struct allot_root_config config_root = {
+    .bytes = sizeof config_root,
+    .n = OPT_COUNT,
+    .values = config_values,
+    .rows = rows,
+    .row_bytes = sizeof rows[0],
+    .row_name = ROOT_FIELD(struct option_row, name),
+};

@@ -74,4 +74,7 @@ struct config_parsed {
 
 void config_parse(const char *text, struct config_parsed *parsed);
 
+/* What <allot/root.h> says of the options. */
+extern const struct allot_root_config config_root;
+
 #endif

@@ -283,4 +283,7 @@ struct heap_figures {
 };
 void heap_figures(struct heap_figures *figures);
 
+/* What <allot/root.h> says of heaps. */
+extern const struct allot_root_heap heap_root;
+
 #endif

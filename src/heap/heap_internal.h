@@ -166,6 +166,21 @@ struct heap *heap_enter(void);
 void heap_leave(struct heap *h);
 /* Brings the heap's fast path in line with option fill. */
 void heap_follow_fill(struct heap *h);
+#define TABLE_PAGES 256u
+#define PAGE_HEAPS 512u
+
+struct heap_page {
+    _Atomic(struct heap *) heaps[PAGE_HEAPS];
+};
+
+extern struct heap_table {
+    _Atomic(struct heap_page *) pages[TABLE_PAGES];
+    _Atomic uint32_t n_heaps;
+    _Atomic uint32_t n_idle;
+    _Atomic uint32_t hint; /* about where an idle heap is */
+    _Atomic uint32_t exit_ready;
+} heaps;
+
 /* All heaps ever made, by number; NULL at the end. */
 struct heap *heap_by_index(size_t i);
 /* If the heap is idle, does its owner's work: takes in what others sent. */

@@ -32,8 +32,6 @@
 #define STRAYS_MOST 64
 #define OWN_HEAPS_MOST 16
 #define REBUILD_TRIES 100000
-#define TABLE_PAGES 256u
-#define PAGE_HEAPS 512u
 
 const struct heap heap_lent = {.tag = (uint32_t)MAP_HEAP_LENT << 8};
 const struct heap heap_closed = {.tag = (uint32_t)MAP_HEAP_CLOSED << 8};
@@ -44,17 +42,7 @@ static __thread uint32_t strays;
 
 _Atomic uintptr_t heap_secret_word;
 
-struct heap_page {
-    _Atomic(struct heap *) heaps[PAGE_HEAPS];
-};
-
-static struct {
-    _Atomic(struct heap_page *) pages[TABLE_PAGES];
-    _Atomic uint32_t n_heaps;
-    _Atomic uint32_t n_idle;
-    _Atomic uint32_t hint; /* about where an idle heap is */
-    _Atomic uint32_t exit_ready;
-} heaps;
+struct heap_table heaps;
 
 /* ---- the table ---------------------------------------------------------------------------------------------- */
 

@@ -11,6 +11,8 @@
 
 #include "os/os.h"
 
+#include <allot/root.h>
+
 #include <errno.h>
 
 #define ADDRESS_BITS 48
@@ -384,3 +386,31 @@ size_t map_books_resident_bytes(void)
     }
     return sum;
 }
+
+/* ---- for who looks from outside ----------------------------------------------------------------------------- */
+
+const struct allot_root_map map_root = {
+    .bytes = sizeof map_root,
+    .granule_shift = GRANULE_SHIFT,
+    .chunk_shift = CHUNK_SHIFT,
+    .leaf_shift = LEAF_SHIFT,
+    .n_roots = sizeof map.roots / sizeof map.roots[0],
+    .descriptor_bytes = DESCRIPTOR_BYTES,
+    .code_other = MAP_CODE_OTHER,
+    .code_large = MAP_CODE_LARGE,
+    .code_pool = MAP_CODE_POOL,
+    .code_free = MAP_CODE_FREE,
+    .heap_first = MAP_HEAP_FIRST,
+    .leaf_bytes = sizeof(struct leaf),
+    .window = &map_window,
+    .window_begin = ROOT_FIELD(struct map_window, begin),
+    .window_granules = ROOT_FIELD(struct map_window, n_granules),
+    .window_tags = ROOT_FIELD(struct map_window, tags),
+    .window_chunks = ROOT_FIELD(struct map_window, chunks),
+    .roots = map.roots,
+    .leaf_tags = ROOT_FIELD(struct leaf, tags),
+    .leaf_chunks = ROOT_FIELD(struct leaf, chunks),
+    .books = &map.books,
+    .books_older = ROOT_FIELD(struct books, older),
+    .books_bytes = ROOT_FIELD(struct books, bytes),
+};

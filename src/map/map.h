@@ -132,6 +132,9 @@ INLINE void *map_descriptor(const void *p)
     return descriptors == NULL ? NULL : descriptors + (offset >> GRANULE_SHIFT) % CHUNK_GRANULES * DESCRIPTOR_BYTES;
 }
 
+/* What <allot/root.h> says of the map. */
+extern const struct allot_root_map map_root;
+
 /* ---- faults: a statement about an address ------------------------------------------------------------------- */
 
 struct fault {

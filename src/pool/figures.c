@@ -3,6 +3,8 @@
 #include "map/map.h"
 #include "pool/pool_internal.h"
 
+#include <allot/root.h>
+
 typedef int (*visit_fn)(const struct pool_block *block, void *context);
 
 static int walk_superblock(const struct spot *spot, unsigned c, visit_fn visit, void *context)
@@ -120,3 +122,37 @@ size_t pool_trim(struct pool *pool)
     blocks_reclaim(pool);
     return units_purge(pool);
 }
+
+/* ---- for who looks from outside ----------------------------------------------------------------------------- */
+
+const struct allot_root_pool pool_root = {
+    .bytes = sizeof pool_root,
+    .unit_shift = UNIT_SHIFT,
+    .segment_units = SEGMENT_UNITS,
+    .granule_units = GRANULE_UNITS,
+    .class_last = CLASS_LAST,
+    .class_slot_bytes = sizeof(struct pool_class),
+    .shape_slot_bytes = sizeof(struct pool_class_shape),
+    .kind_run = KIND_RUN,
+    .anchor_open = ANCHOR_OPEN,
+    .of_heap = &pool_of_heap,
+    .of_public = &pool_public,
+    .classes = pool_classes,
+    .shapes = pool_class_shapes,
+    .class_bytes = ROOT_FIELD(struct pool_class, bytes),
+    .shape_blocks = ROOT_FIELD(struct pool_class_shape, blocks),
+    .shape_units = ROOT_FIELD(struct pool_class_shape, units),
+    .segs = ROOT_FIELD(struct pool, segs),
+    .n_segments = ROOT_FIELD(struct pool, n_segments),
+    .segment_data = ROOT_FIELD(struct segment, data),
+    .segment_granules = ROOT_FIELD(struct segment, n_granules),
+    .segment_used = ROOT_FIELD(struct segment, used),
+    .segment_first_unit = offsetof(struct segment, units),
+    .unit_bytes = sizeof(struct unit),
+    .unit_anchor = ROOT_FIELD(struct unit, anchor),
+    .unit_kind = ROOT_FIELD(struct unit, kind),
+    .unit_info = ROOT_FIELD(struct unit, info),
+    .mapping_bytes = ROOT_FIELD(struct mapping, bytes),
+    .tag_own = TAG_OWN,
+    .tag_number_shift = TAG_NUMBER_SHIFT,
+};

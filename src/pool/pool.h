@@ -86,4 +86,7 @@ struct pool_figures {
 };
 void pool_figures(struct pool *pool, struct pool_figures *out);
 
+/* What <allot/root.h> says of pools. */
+extern const struct allot_root_pool pool_root;
+
 #endif

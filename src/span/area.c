@@ -5,6 +5,9 @@
 #include "config/config.h"
 #include "map/map.h"
 #include "os/os.h"
+#include "span/span.h"
+
+#include <allot/root.h>
 
 #define AREA_BYTES_FIRST (64 * MIB)
 #define BREAK_AREA_BYTES (4 * MIB)
@@ -188,3 +191,14 @@ bool area_extend(struct area *area, char *begin, size_t bytes)
     return begin > area->begin && begin <= area->end && bytes <= ptr_diff(area->end, begin) &&
            claim(area, begin, begin + bytes);
 }
+
+const struct allot_root_areas span_root_areas = {
+    .bytes = sizeof span_root_areas,
+    .area_bytes = sizeof(struct area),
+    .newest = &areas.newest,
+    .begin = ROOT_FIELD(struct area, begin),
+    .end = ROOT_FIELD(struct area, end),
+    .cut = ROOT_FIELD(struct area, cut),
+    .committed = ROOT_FIELD(struct area, committed),
+    .next = ROOT_FIELD(struct area, next),
+};

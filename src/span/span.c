@@ -8,6 +8,8 @@
 #include "span/index_internal.h"
 #include "span/span_internal.h"
 
+#include <allot/root.h>
+
 /* A lock holder is done in a fraction of a microsecond, unless it was preempted or interrupted: then go around it. */
 #define LOCK_TRIES 100
 /* Free pages may amount to this share of what is used. */
@@ -468,3 +470,24 @@ int span_each_area(int (*visit)(void *begin, size_t n_granules, void *context), 
     }
     return 0;
 }
+
+/* ---- for who looks from outside ----------------------------------------------------------------------------- */
+
+const struct allot_root_store span_root_store = {
+    .bytes = sizeof span_root_store,
+    .state_free = SPAN_FREE,
+    .span_begin = ROOT_FIELD(struct span, begin),
+    .span_granules = ROOT_FIELD(struct span, n_granules),
+    .span_back = ROOT_FIELD(struct span, back),
+    .span_stamp_ms = ROOT_FIELD(struct span, stamp_ms),
+    .span_state = ROOT_FIELD(struct span, state),
+    .span_zero = ROOT_FIELD(struct span, zero),
+    .span_purged = ROOT_FIELD(struct span, purged),
+    .span_own = ROOT_FIELD(struct span, own),
+    .used_granules = &store.used_granules,
+    .dirty_granules = &store.dirty_granules,
+    .purged_bytes = &store.purged_bytes,
+    .n_purges = &store.n_purges,
+    .n_refusals = &store.n_refusals,
+    .learned_cap = &store.learned_cap,
+};

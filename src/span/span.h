@@ -113,4 +113,8 @@ int span_each_area(int (*visit)(void *begin, size_t n_granules, void *context), 
 /* The same for mappings of their own, each whole. */
 int span_each_own(int (*visit)(struct span *span, void *context), void *context);
 
+/* What <allot/root.h> says of areas and of the store. */
+extern const struct allot_root_areas span_root_areas;
+extern const struct allot_root_store span_root_store;
+
 #endif
