@@ -3,6 +3,7 @@ set(ALLOT_OS linux CACHE STRING "The file of src/os that speaks to the system: l
 set(ALLOT_SANITIZE "" CACHE STRING "For -fsanitize=: address,undefined or thread. Leaves out the standard names")
 set(ALLOT_DEBUG 0 CACHE STRING "Assertions: 0 only those that keep memory whole, 1 all cheap ones, 2 walks as well")
 option(ALLOT_WERROR "A warning fails the build" OFF)
+option(ALLOT_TOOL "Build the allot command, where what it needs is installed" ${PROJECT_IS_TOP_LEVEL})
 option(ALLOT_TESTS "Build the tests, the examples and the benchmark" ${PROJECT_IS_TOP_LEVEL})
 
 set_property(CACHE ALLOT_OS PROPERTY STRINGS linux posix)
