@@ -12,6 +12,30 @@
 
 enum { EXPECTED_FD = 37, TOO_LONG_SECONDS = 60 };
 
+static const struct {
+    const char *name, *options;
+} modes[N_MODES] = {
+    [MODE_DEFAULT] = {"default", ""},
+    [MODE_CHECK] = {"check", "check"},
+    [MODE_SAMPLER] = {"sampler", "sample_rate=1"},
+};
+static const char *const outcomes[N_OUTCOMES] = {"untried", "named", "stopped", "silent", "damaged"};
+
+static struct {
+    const struct fault_case *one;
+    enum fault_mode mode;
+} running;
+
+const struct fault_case *running_case(void)
+{
+    return running.one;
+}
+
+enum fault_mode running_mode(void)
+{
+    return running.mode;
+}
+
 /* ---- in the process of a case -------------------------------------------------------------------------------- */
 
 static void announce(const char *format, ...)
@@ -21,9 +45,17 @@ static void announce(const char *format, ...)
     va_start(arguments, format);
     int n = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (n < 0 || write(EXPECTED_FD, text, (size_t)n) != n) {
-        broken("can't announce");
+    if (n < 0 || (size_t)n >= sizeof text) {
+        broken("too much to announce");
     }
+    ssize_t written = write(EXPECTED_FD, text, (size_t)n); /* nobody may be listening */
+    (void)written;
+}
+
+/* By default a report is one line; otherwise more may follow. */
+static const char *end_of_line(void)
+{
+    return running.mode == MODE_DEFAULT ? "\n$" : "\n";
 }
 
 static long thread_id(void)
@@ -33,22 +65,22 @@ static long thread_id(void)
 
 void expect_block(const char *name, const void *address, const void *block, size_t block_bytes, const char *block_state)
 {
-    announce("^allot: %s of 0x%jx: offset %td in the %zu-byte block at 0x%jx \\(%s\\), thread %ld\n$", name,
+    announce("^allot: %s of 0x%jx: offset %td in the %zu-byte block at 0x%jx \\(%s\\), thread %ld%s", name,
              (uintmax_t)(uintptr_t)address, (const char *)address - (const char *)block, block_bytes,
-             (uintmax_t)(uintptr_t)block, block_state, thread_id());
+             (uintmax_t)(uintptr_t)block, block_state, thread_id(), end_of_line());
 }
 
 void expect_no_block(const char *name, const void *address, const char *place)
 {
-    announce("^allot: %s of 0x%jx: no block, %s, thread %ld\n$", name, (uintmax_t)(uintptr_t)address, place,
-             thread_id());
+    announce("^allot: %s of 0x%jx: no block, %s, thread %ld%s", name, (uintmax_t)(uintptr_t)address, place, thread_id(),
+             end_of_line());
 }
 
 void expect_address(const char *name, const void *address)
 {
     announce("^allot: %s of 0x%jx: (no block, [^()]+|offset [0-9]+ in the [0-9]+-byte block at 0x[0-9a-f]+ "
-             "\\([a-z ]+\\)), thread %ld\n$",
-             name, (uintmax_t)(uintptr_t)address, thread_id());
+             "\\([a-z ]+\\)), thread %ld%s",
+             name, (uintmax_t)(uintptr_t)address, thread_id(), end_of_line());
 }
 
 void expect_line(const char *expression)
@@ -56,20 +88,18 @@ void expect_line(const char *expression)
     announce("%s", expression);
 }
 
-enum { NOT_HERE = 77, BROKEN = 99 };
-
 void not_here(const char *why)
 {
     printf("    not here: %s\n", why);
     fflush(stdout);
-    _exit(NOT_HERE);
+    _exit(EXIT_NOT_HERE);
 }
 
 void broken(const char *why)
 {
     printf("    broken: %s\n", why);
     fflush(stdout);
-    _exit(BROKEN);
+    _exit(EXIT_BROKEN);
 }
 
 void *elsewhere(void *(*work)(void *), void *argument)
@@ -82,18 +112,20 @@ void *elsewhere(void *(*work)(void *), void *argument)
     return result;
 }
 
-static int run_inside(const struct fault_case *one, bool fault)
+static int run_inside(const struct fault_case *one, enum fault_mode mode, bool fault)
 {
     const struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
     alarm(TOO_LONG_SECONDS);
+    running.one = one;
+    running.mode = mode;
     one->run(fault);
     return 0;
 }
 
 /* ---- outside -------------------------------------------------------------------------------------------------- */
 
-struct outcome {
+struct ending {
     int status;
     char expected[1000];
     char said[4000];
@@ -119,7 +151,7 @@ static void read_back(int file, char *out, size_t capacity)
 }
 
 /* A fresh process, so that nothing of one case is left in the heap of the next. */
-static void run_process(const char *name, bool fault, struct outcome *outcome)
+static void run_process(const char *name, enum fault_mode mode, bool fault, struct ending *ending)
 {
     int expected = file_without_name();
     int said = file_without_name();
@@ -128,13 +160,14 @@ static void run_process(const char *name, bool fault, struct outcome *outcome)
     if (child == 0) {
         dup2(expected, EXPECTED_FD);
         dup2(said, 2);
-        execl("/proc/self/exe", "case", "--inside", name, fault ? "fault" : "twin", (char *)NULL);
-        _exit(BROKEN);
+        setenv("ALLOT_OPTIONS", modes[mode].options, 1);
+        execl("/proc/self/exe", "case", "--inside", modes[mode].name, name, fault ? "fault" : "twin", (char *)NULL);
+        _exit(EXIT_BROKEN);
     }
-    outcome->status = -1;
-    waitpid(child, &outcome->status, 0);
-    read_back(expected, outcome->expected, sizeof outcome->expected);
-    read_back(said, outcome->said, sizeof outcome->said);
+    ending->status = -1;
+    waitpid(child, &ending->status, 0);
+    read_back(expected, ending->expected, sizeof ending->expected);
+    read_back(said, ending->said, sizeof ending->said);
 }
 
 static bool matches(const char *expression, const char *text)
@@ -149,42 +182,96 @@ static bool matches(const char *expression, const char *text)
     return result;
 }
 
-static bool skipped(const struct outcome *outcome)
+static bool left_with(const struct ending *ending, int code)
 {
-    return WIFEXITED(outcome->status) && WEXITSTATUS(outcome->status) == NOT_HERE;
+    return WIFEXITED(ending->status) && WEXITSTATUS(ending->status) == code;
 }
 
-static bool complain(const char *name, const char *what, const struct outcome *outcome)
+static enum fault_outcome outcome_of(const struct ending *ending)
 {
-    printf("FAILED %s: %s\n    status   %#x\n    expected %s\n    said     %s\n", name, what, outcome->status,
-           outcome->expected, outcome->said);
+    if (ending->expected[0] != '\0' && ending->status != 0 && matches(ending->expected, ending->said)) {
+        return NAMED;
+    }
+    if (left_with(ending, EXIT_DAMAGED) || (WIFSIGNALED(ending->status) && WTERMSIG(ending->status) == SIGALRM)) {
+        return DAMAGED;
+    }
+    return ending->status == 0 && ending->said[0] == '\0' ? SILENT : STOPPED;
+}
+
+static bool complain(const char *name, const char *what, const struct ending *ending)
+{
+    printf("FAILED %s: %s\n    status   %#x\n    expected %s\n    said     %s\n", name, what, ending->status,
+           ending->expected, ending->said);
     return false;
 }
 
-static bool check_case(const struct fault_case *one)
+static bool check_twin(const struct fault_case *one, enum fault_mode mode)
 {
-    struct outcome outcome;
-    run_process(one->name, /* fault */ true, &outcome);
-    if (skipped(&outcome)) {
-        return true;
+    struct ending ending;
+    run_process(one->name, mode, /* fault */ false, &ending);
+    if (ending.status != 0) {
+        return complain(one->name, "the twin without a fault failed", &ending);
     }
-    if (outcome.expected[0] == '\0') {
-        return complain(one->name, "ended before its misuse", &outcome);
-    }
-    if (!WIFSIGNALED(outcome.status) || WTERMSIG(outcome.status) != SIGABRT) {
-        return complain(one->name, "no SIGABRT", &outcome);
-    }
-    if (!matches(outcome.expected, outcome.said)) {
-        return complain(one->name, "another line", &outcome);
-    }
-    run_process(one->name, /* fault */ false, &outcome);
-    if (outcome.status != 0) {
-        return complain(one->name, "the twin without a fault failed", &outcome);
-    }
-    if (outcome.said[0] != '\0') {
-        return complain(one->name, "a false report", &outcome);
+    if (ending.said[0] != '\0') {
+        return complain(one->name, "a false report", &ending);
     }
     return true;
+}
+
+/* Sets the outcome of the fault, UNTRIED when there was none. */
+static bool check_case(const struct fault_case *one, enum fault_mode mode, enum fault_outcome *outcome)
+{
+    struct ending ending;
+    *outcome = UNTRIED;
+    if (one->expected[mode] == UNTRIED) {
+        return true;
+    }
+    run_process(one->name, mode, /* fault */ true, &ending);
+    if (left_with(&ending, EXIT_NOT_HERE)) {
+        return true;
+    }
+    if (left_with(&ending, EXIT_BROKEN) || ending.expected[0] == '\0') {
+        return complain(one->name, "ended before its misuse", &ending);
+    }
+    *outcome = outcome_of(&ending);
+    if (*outcome != one->expected[mode]) {
+        char what[60];
+        snprintf(what, sizeof what, "%s, not %s", outcomes[*outcome], outcomes[one->expected[mode]]);
+        return complain(one->name, what, &ending);
+    }
+    if (mode == MODE_DEFAULT && *outcome == NAMED &&
+        !(WIFSIGNALED(ending.status) && WTERMSIG(ending.status) == SIGABRT)) {
+        return complain(one->name, "no SIGABRT", &ending);
+    }
+    return check_twin(one, mode);
+}
+
+static int check_all(const struct fault_case *cases, size_t n_cases, enum fault_mode mode)
+{
+    size_t n_failed = 0, n_tried = 0, n_of[N_OUTCOMES] = {0};
+    for (size_t i = 0; i < n_cases; i++) {
+        enum fault_outcome outcome;
+        bool passed = check_case(&cases[i], mode, &outcome);
+        printf("%-6s %-8s %s\n", passed ? "ok" : "FAILED", outcomes[outcome], cases[i].name);
+        n_failed += !passed;
+        n_tried += outcome != UNTRIED;
+        n_of[outcome]++;
+    }
+    printf("%s mode: %zu faults, %zu named, %zu stopped, %zu silent, %zu damaged; %zu not as expected\n",
+           modes[mode].name, n_tried, n_of[NAMED], n_of[STOPPED], n_of[SILENT], n_of[DAMAGED], n_failed);
+    return n_failed == 0 && n_tried > 0 ? 0 : 1;
+}
+
+static int list_cases(const struct fault_case *cases, size_t n_cases)
+{
+    for (size_t i = 0; i < n_cases; i++) {
+        printf("%s\t%s", cases[i].name, cases[i].error == NULL ? "" : cases[i].error);
+        for (size_t mode = 0; mode < N_MODES; mode++) {
+            printf("\t%s", outcomes[cases[i].expected[mode]]);
+        }
+        printf("\n");
+    }
+    return 0;
 }
 
 static const struct fault_case *find_case(const char *name, const struct fault_case *cases, size_t n_cases)
@@ -195,23 +282,33 @@ static const struct fault_case *find_case(const char *name, const struct fault_c
         }
     }
     fprintf(stderr, "no case %s\n", name);
-    exit(BROKEN);
+    exit(EXIT_BROKEN);
+}
+
+static enum fault_mode find_mode(const char *name)
+{
+    for (enum fault_mode mode = MODE_DEFAULT; mode < N_MODES; mode++) {
+        if (strcmp(modes[mode].name, name) == 0) {
+            return mode;
+        }
+    }
+    fprintf(stderr, "no mode %s\n", name);
+    exit(EXIT_BROKEN);
 }
 
 int fault_main(int argc, char **argv, const struct fault_case *cases, size_t n_cases)
 {
-    if (argc == 4 && strcmp(argv[1], "--inside") == 0) {
-        return run_inside(find_case(argv[2], cases, n_cases), strcmp(argv[3], "fault") == 0);
+    if (argc == 5 && strcmp(argv[1], "--inside") == 0) {
+        return run_inside(find_case(argv[3], cases, n_cases), find_mode(argv[2]), strcmp(argv[4], "fault") == 0);
     }
-    if (argc == 2) {
-        return check_case(find_case(argv[1], cases, n_cases)) ? 0 : 1;
+    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+        return list_cases(cases, n_cases);
     }
-    size_t n_failed = 0;
-    for (size_t i = 0; i < n_cases; i++) {
-        bool passed = check_case(&cases[i]);
-        printf("%-6s %s\n", passed ? "ok" : "FAILED", cases[i].name);
-        n_failed += !passed;
+    enum fault_mode mode = MODE_DEFAULT;
+    if (argc >= 3 && strcmp(argv[1], "--mode") == 0) {
+        mode = find_mode(argv[2]);
+        argc -= 2;
+        argv += 2;
     }
-    printf("%zu cases, %zu failed\n", n_cases, n_failed);
-    return n_failed == 0 ? 0 : 1;
+    return argc == 1 ? check_all(cases, n_cases, mode) : check_all(find_case(argv[1], cases, n_cases), 1, mode);
 }

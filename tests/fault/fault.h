@@ -1,47 +1,34 @@
 /* SPDX-License-Identifier: MIT */
-/* fault.h - one process a misuse, and the exact line that it must be reported in.
+/* fault.h - runs cases of misuse, and holds each against what is expected of it.
  *
- * A case is a function that is run twice, each time in a process of its own. With fault it announces the line that it
- * expects and then misuses the heap: the process must end by SIGABRT, that line alone on standard error. Without fault
- * it does the same but for the misuse: the process must end well, with nothing on standard error.
- *
- *     program            runs all its cases
- *     program <case>     runs one
+ *     program                              all its cases, as the library is by default
+ *     program --mode check                 the same in check mode
+ *     program --mode sampler               the same with every block sampled
+ *     program [--mode <mode>] <case>       one of them
+ *     program --list                       name, error, and what is expected in each mode
+ *     program --inside <mode> <case> fault|twin      the case itself, in this process
  */
 #ifndef TESTS_FAULT_FAULT_H
 #define TESTS_FAULT_FAULT_H
 
 #include "../names.h"
+#include "case.h"
 
 #include <pthread.h>
 
-struct fault_case {
-    const char *name;
-    void (*run)(bool fault);
-};
-
+/* A case that announces its line itself, and is for the default mode. */
 #define CASE(function)                                                                                                 \
     {                                                                                                                  \
-#function, function                                                                                            \
+#function, function, NULL,                                                                                     \
+        {                                                                                                              \
+            NAMED, UNTRIED, UNTRIED                                                                                    \
+        }                                                                                                              \
     }
 
 int fault_main(int argc, char **argv, const struct fault_case *cases, size_t n_cases);
 
-/* The line is expected from the calling thread. block_state and place are extended regular expressions. */
-void expect_block(const char *name, const void *address, const void *block, size_t block_bytes,
-                  const char *block_state);
-void expect_no_block(const char *name, const void *address, const char *place);
-/* Any line of that name (an expression) about that address. */
-void expect_address(const char *name, const void *address);
-/* A whole line as an extended regular expression, for faults whose address or thread the case can't know. */
-void expect_line(const char *expression);
-
-/* The case can't be set up here: it passes. */
-void not_here(const char *why) __attribute__((noreturn));
-/* The case itself went wrong. */
-void broken(const char *why) __attribute__((noreturn));
-
-/* Runs work on another thread and waits for its end. */
-void *elsewhere(void *(*work)(void *), void *argument);
+/* The case that runs in this process, and how. */
+const struct fault_case *running_case(void);
+enum fault_mode running_mode(void);
 
 #endif

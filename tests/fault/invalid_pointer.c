@@ -290,7 +290,8 @@ static void tail_of_a_slab(const struct taker *taker, bool fault)
 #define POINTERS(X)                                                                                                    \
     X(stack)                                                                                                           \
     X(stack_of_a_thread)                                                                                               \
-    X(global) X(code) X(string) X(foreign_mapping) X(unmapped) X(one) X(sixteen) X(non_canonical) X(letters) X(kernel) \
+    X(global)                                                                                                          \
+    X(code) X(string) X(foreign_mapping) X(unmapped) X(one) X(sixteen) X(non_canonical) X(letters) X(kernel)           \
         X(minus_one) X(minus_sixteen) X(bit_40) X(bit_47) X(bit_63) X(interior_small) X(interior_misaligned)           \
             X(interior_last_byte) X(interior_8192) X(interior_medium) X(interior_large)                                \
                 X(interior_large_in_first_granule) X(interior_mapped) X(interior_mapped_last_byte) X(never_handed_out) \
