@@ -10,6 +10,7 @@
 #include "base/base.h"
 #include "os/unix_internal.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -378,6 +379,45 @@ int os_mappings(bool (*visit)(const struct os_mapping *mapping, void *context), 
     errno = saved;
     return result;
 }
+
+/* ---- code and stacks ---------------------------------------------------------------------------------------- */
+
+/* The kernel copies the set before it looks at what is to be done with it: EFAULT tells that it couldn't. */
+bool os_readable(const void *p)
+{
+    int saved = errno;
+    const void *word = (const void *)round_down((uintptr_t)p, sizeof(uint64_t));
+    bool readable = syscall(SYS_rt_sigprocmask, -1, word, NULL, sizeof(uint64_t)) == 0 || errno != EFAULT;
+    errno = saved;
+    return readable;
+}
+
+#if defined(DLFO_STRUCT_HAS_EH_DBASE) /* glibc from 2.35 on */
+/* Weak: an older libc, or a static program that doesn't unwind, has none. */
+__attribute__((weak)) int _dl_find_object(void *pc, struct dl_find_object *found);
+
+int os_code_at(uintptr_t pc, struct os_code *code)
+{
+    struct dl_find_object found;
+    if (_dl_find_object == NULL) {
+        return -ENOSYS;
+    }
+    if (_dl_find_object((void *)pc, &found) != 0) {
+        return -ENOENT;
+    }
+    code->begin = (uintptr_t)found.dlfo_map_start;
+    code->end = (uintptr_t)found.dlfo_map_end;
+    code->unwind = found.dlfo_eh_frame;
+    return 0;
+}
+#else
+int os_code_at(uintptr_t pc, struct os_code *code)
+{
+    (void)pc;
+    (void)code;
+    return -ENOSYS;
+}
+#endif
 
 /* ---- fork --------------------------------------------------------------------------------------------------- */
 

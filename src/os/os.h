@@ -29,6 +29,9 @@ void *os_reserve_readable(size_t bytes);
 /* Reserved memory becomes readable and writable. Memory that has been committed before keeps its contents. */
 int os_commit(void *begin, size_t bytes);
 
+/* Committed memory can't be touched any more, until os_commit; what it held stays. */
+int os_protect(void *begin, size_t bytes);
+
 /* Contents go back to the OS, the memory stays committed. Afterwards it reads as zeros; with lazy it may keep its old
  * contents until the OS needs the pages (where OS_CAN_PURGE_LAZY, otherwise lazy is ignored). */
 int os_purge(void *begin, size_t bytes, bool lazy);
@@ -96,6 +99,43 @@ struct os_mapping {
     const char *name;
 };
 int os_mappings(bool (*visit)(const struct os_mapping *mapping, void *context), void *context);
+
+/* Whether the byte at p can be read at this moment. A system call. */
+bool os_readable(const void *p);
+
+/* The module whose code lies at pc, found without a lock. 0; -ENOENT: there is none; -ENOSYS: the platform can't tell.
+ */
+struct os_code {
+    uintptr_t begin;
+    uintptr_t end;
+    const void *unwind; /* its .eh_frame_hdr, or NULL */
+};
+int os_code_at(uintptr_t pc, struct os_code *code);
+
+/* The machine's registers, by the numbers that DWARF gives them, and the program counter behind them. */
+#if defined(__x86_64__)
+#define OS_REGISTERS 17u
+#define OS_REGISTER_FP 6u
+#define OS_REGISTER_SP 7u
+#define OS_REGISTER_PC 16u
+#elif defined(__aarch64__)
+#define OS_REGISTERS 33u
+#define OS_REGISTER_FP 29u
+#define OS_REGISTER_SP 31u
+#define OS_REGISTER_PC 32u
+#else
+#define OS_REGISTERS 3u
+#define OS_REGISTER_FP 0u
+#define OS_REGISTER_SP 1u
+#define OS_REGISTER_PC 2u
+#endif
+
+struct os_registers {
+    uintptr_t of[OS_REGISTERS];
+};
+
+/* Of the code that a signal interrupted; context is the handler's third argument. False: not known of this machine. */
+bool os_registers_of(const void *context, struct os_registers *registers);
 
 /* Ends the process by SIGABRT, also when the program catches or blocks that. */
 __attribute__((noreturn)) void os_abort(void);

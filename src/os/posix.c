@@ -206,6 +206,21 @@ int os_mappings(bool (*visit)(const struct os_mapping *mapping, void *context), 
     return -ENOSYS;
 }
 
+int os_code_at(uintptr_t pc, struct os_code *code)
+{
+    (void)pc;
+    (void)code;
+    return -ENOSYS;
+}
+
+bool os_readable(const void *p)
+{
+    int saved = errno;
+    bool readable = msync((void *)round_down((uintptr_t)p, os_page_bytes()), 1, MS_ASYNC) == 0;
+    errno = saved;
+    return readable; /* it is mapped, at least */
+}
+
 unsigned long os_thread_id(void)
 {
 #if defined(__APPLE__)

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define RESERVED (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
@@ -82,6 +83,14 @@ int os_commit(void *begin, size_t bytes)
 {
     int saved = errno;
     int result = mprotect(begin, bytes, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
+    errno = saved;
+    return result;
+}
+
+int os_protect(void *begin, size_t bytes)
+{
+    int saved = errno;
+    int result = mprotect(begin, bytes, PROT_NONE) == 0 ? 0 : -errno;
     errno = saved;
     return result;
 }
@@ -288,6 +297,40 @@ void os_abort(void)
     _exit(127);
 }
 
+/* ---- signals ------------------------------------------------------------------------------------------------ */
+
+#if defined(__linux__) && defined(__x86_64__)
+bool os_registers_of(const void *context, struct os_registers *registers)
+{
+    static const int by_dwarf[OS_REGISTERS] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI,
+                                               REG_RBP, REG_RSP, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                               REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
+    const ucontext_t *c = context;
+    for (size_t i = 0; i < OS_REGISTERS; i++) {
+        registers->of[i] = (uintptr_t)c->uc_mcontext.gregs[by_dwarf[i]];
+    }
+    return true;
+}
+#elif defined(__linux__) && defined(__aarch64__)
+bool os_registers_of(const void *context, struct os_registers *registers)
+{
+    const ucontext_t *c = context;
+    for (size_t i = 0; i < 31; i++) {
+        registers->of[i] = c->uc_mcontext.regs[i];
+    }
+    registers->of[OS_REGISTER_SP] = c->uc_mcontext.sp;
+    registers->of[OS_REGISTER_PC] = c->uc_mcontext.pc;
+    return true;
+}
+#else
+bool os_registers_of(const void *context, struct os_registers *registers)
+{
+    (void)context;
+    (void)registers;
+    return false;
+}
+#endif
+
 /* ---- threads ------------------------------------------------------------------------------------------------ */
 
 void os_relax(void)
@@ -322,7 +365,7 @@ int os_fork_init(void (*child)(void))
 uint32_t *os_fork_word(void)
 {
     static _Atomic(uint32_t *) the_word;
-    static _Atomic bool there_is_none; /* relaxed: it stands alone */
+    static _Atomic bool there_is_none;        /* relaxed: it stands alone */
     uint32_t *word = load_acquire(&the_word); /* O20 pairs with the exchange below: the word is 1 already */
     if (word != NULL) {
         return word;
@@ -340,7 +383,7 @@ uint32_t *os_fork_word(void)
     *word = 1;
     uint32_t *expected = NULL;
     if (!cas_acq_rel(&the_word, &expected, word)) { /* O20 */
-        unix_unmap(word, os_page_bytes()); /* another thread was first */
+        unix_unmap(word, os_page_bytes());          /* another thread was first */
         return expected;
     }
     return word;

@@ -14,3 +14,9 @@ foreach(subject IN ITEMS os_memory os_process os_threads)
   allot_test(unit.${subject}.posix ${subject}.c ${posix_files} WITH nothing TIMEOUT 120)
   target_include_directories(unit.${subject}.posix PRIVATE ${PROJECT_SOURCE_DIR}/src)
 endforeach()
+
+# Without frame pointers, as distributions build programs. What posix.c knows of modules is too little for that.
+if(NOT ALLOT_OS STREQUAL "posix")
+  allot_test(unit.stack_capture stack_capture.c)
+  target_compile_options(unit.stack_capture PRIVATE -fomit-frame-pointer)
+endif()
