@@ -301,20 +301,45 @@ void heap_free_sized(void *p, size_t bytes)
 
 /* ---- live blocks -------------------------------------------------------------------------------------------- */
 
+/* What is asked most, without the general look at what the pointer is: of a small live block. 0: none, or not sure. */
+static size_t small_usable(const void *p)
+{
+    struct heap *h = load_relaxed(&heap_current);
+    uint32_t tag = map_tag(p);
+    uint32_t c = map_tag_code(tag);
+    if (c >= SMALL_CLASSES || map_tag_heap(tag) < MAP_HEAP_FIRST || h == HEAP_LENT || h == HEAP_CLOSED) {
+        return 0;
+    }
+    const struct bin *bin = &h->bins[c];
+    uintptr_t key = h->secret ^ (uintptr_t)p;
+    bool lives =
+        slab_has_block_at(slab_of(p), bin, p) && (load_relaxed(&((const struct block *)p)->sum) ^ key) >> 48 != 0;
+    return lives ? bin->size : 0;
+}
+
+/* False: not a live block. A pool's block is for the pool to look at. */
+static bool find_live(const void *p, struct place *place)
+{
+    size_t bytes = small_usable(p);
+    if (bytes != 0) {
+        *place = (struct place){.kind = PLACE_SMALL, .block = ptr_add(p, 0), .bytes = bytes};
+        return true;
+    }
+    *place = place_find(p);
+    return place->kind == PLACE_POOL || place_live(place);
+}
+
 size_t heap_usable(const void *p)
 {
     if (p == NULL) {
         return 0;
     }
-    struct place place = place_find(p);
-    if (place.kind == PLACE_POOL) {
-        return pool_usable(p, "invalid usable size");
-    }
-    if (!place_live(&place)) {
+    struct place place;
+    if (!find_live(p, &place)) {
         fault_of_pointer("invalid usable size", "invalid usable size", p);
         return 0;
     }
-    return place.bytes;
+    return place.kind == PLACE_POOL ? pool_usable(p, "invalid usable size") : place.bytes;
 }
 
 static bool expand(const struct place *place, size_t bytes)
@@ -327,15 +352,12 @@ static bool expand(const struct place *place, size_t bytes)
 
 bool heap_try_expand(void *p, size_t bytes)
 {
-    struct place place = place_find(p);
-    if (place.kind == PLACE_POOL) {
-        return bytes <= pool_usable(p, "invalid expand");
-    }
-    if (!place_live(&place)) {
+    struct place place;
+    if (!find_live(p, &place)) {
         fault_of_pointer("invalid expand", "invalid expand", p);
         return false;
     }
-    return expand(&place, bytes);
+    return place.kind == PLACE_POOL ? bytes <= pool_usable(p, "invalid expand") : expand(&place, bytes);
 }
 
 /* A block that keeps at least half of its use stays where it is. */
@@ -379,9 +401,8 @@ void *heap_realloc(void *p, size_t bytes)
     if (bytes > PTRDIFF_MAX) {
         return OUT_OF_MEMORY;
     }
-    struct place place = place_find(p);
-    bool is_pool = place.kind == PLACE_POOL;
-    if (!is_pool && !place_live(&place)) {
+    struct place place;
+    if (!find_live(p, &place)) {
         fault_of_pointer("invalid realloc", "invalid realloc", p);
         errno = EINVAL;
         return NULL;
@@ -390,7 +411,7 @@ void *heap_realloc(void *p, size_t bytes)
         heap_free(p);
         return NULL;
     }
-    if (is_pool) {
+    if (place.kind == PLACE_POOL) {
         place.bytes = pool_usable(p, "invalid realloc");
         place.block = p;
         if (place.bytes == 0) {
