@@ -31,6 +31,9 @@ __attribute__((constructor(101))) static void start(void)
     config_init();
     heap_start();
     report_twin_library();
+    if (!option(OPT_children)) {
+        os_environment_forget_file("LD_PRELOAD", "liballot.so");
+    }
     if (option(OPT_help)) {
         config_print(os_write_error);
     }

@@ -218,6 +218,13 @@ bool os_environment(const char *name, char *buffer, size_t capacity)
     return environ != NULL ? unix_find_value(environ, name, buffer, capacity) : find_in_proc(name, buffer, capacity);
 }
 
+void os_environment_forget_file(const char *name, const char *file)
+{
+    if (environ != NULL) {
+        unix_forget_file(environ, name, file);
+    }
+}
+
 /* ---- limits and figures ------------------------------------------------------------------------------------- */
 
 /* The number at the start of s; SIZE_MAX for "max" and anything else that is none. */

@@ -77,6 +77,10 @@ bool os_environment(const char *name, char *buffer, size_t capacity);
 /* Whether os_environment can be asked yet. Where it can't (posix.c, before libc has been started) it answers false. */
 bool os_environment_ready(void);
 
+/* Takes each file whose name begins with file out of the environment's list of files (LD_PRELOAD) called name; a list
+ * that is left empty goes. For the start, while no other thread reads the environment. */
+void os_environment_forget_file(const char *name, const char *file);
+
 /* RLIMIT_AS in bytes; SIZE_MAX when unlimited. */
 size_t os_address_space_limit(void);
 /* The least of RLIMIT_DATA, RLIMIT_AS, physical memory and the cgroup's limit (Linux). */

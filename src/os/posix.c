@@ -156,6 +156,14 @@ bool os_environment(const char *name, char *buffer, size_t capacity)
     return entries != NULL && !is_privileged() && unix_find_value(entries, name, buffer, capacity);
 }
 
+void os_environment_forget_file(const char *name, const char *file)
+{
+    char **entries = environment();
+    if (entries != NULL) {
+        unix_forget_file(entries, name, file);
+    }
+}
+
 static size_t physical_bytes(void)
 {
     size_t bytes = SIZE_MAX;

@@ -201,6 +201,48 @@ bool unix_find_value(char *const *entries, const char *name, char *buffer, size_
     return false;
 }
 
+#define FILE_SEPARATORS " :"
+
+/* Moves what stays of a list of files to its front; false when nothing does. */
+static bool keep_others(char *list, const char *file)
+{
+    char *end = list; /* of what stays */
+    const char *rest = list + strspn(list, FILE_SEPARATORS);
+    while (*rest != '\0') {
+        size_t length = strcspn(rest, FILE_SEPARATORS);
+        const char *name = rest;
+        for (size_t i = 0; i < length; i++) {
+            name = rest[i] == '/' ? rest + i + 1 : name;
+        }
+        if (strncmp(name, file, strlen(file)) != 0) {
+            if (end != list) {
+                *end++ = ':';
+            }
+            memmove(end, rest, length);
+            end += length;
+        }
+        rest += length;
+        rest += strspn(rest, FILE_SEPARATORS);
+    }
+    *end = '\0';
+    return end != list;
+}
+
+void unix_forget_file(char **entries, const char *name, const char *file)
+{
+    size_t length = strlen(name);
+    while (*entries != NULL) {
+        bool found = strncmp(*entries, name, length) == 0 && (*entries)[length] == '=';
+        if (!found || keep_others(*entries + length + 1, file)) {
+            entries++;
+            continue;
+        }
+        for (char **entry = entries; *entry != NULL; entry++) {
+            entry[0] = entry[1];
+        }
+    }
+}
+
 static size_t limit_of(int result, const struct rlimit *limit)
 {
     return result != 0 || limit->rlim_cur == RLIM_INFINITY || limit->rlim_cur > SIZE_MAX ? SIZE_MAX

@@ -20,6 +20,9 @@ int unix_unmap(void *begin, size_t bytes);
  */
 bool unix_find_value(char *const *entries, const char *name, char *buffer, size_t capacity);
 
+/* See os_environment_forget_file; entries as above. Changes them in place. */
+void unix_forget_file(char **entries, const char *name, const char *file);
+
 /* RLIMIT_DATA and RLIMIT_AS, the lesser. */
 size_t unix_memory_limit(void);
 

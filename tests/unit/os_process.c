@@ -59,6 +59,35 @@ static void environment_is_found_and_cut(void **state)
     assert_string_equal(buffer, "");
 }
 
+static void check_forgotten(const char *before, const char *after)
+{
+    setenv("ALLOT_TEST_LIST", before, 1);
+    setenv("ALLOT_TEST_NEXT", "liballot.so", 1);
+    os_environment_forget_file("ALLOT_TEST_LIST", "liballot.so");
+    const char *left = getenv("ALLOT_TEST_LIST");
+    if (after == NULL) {
+        assert_null(left);
+    } else {
+        assert_non_null(left);
+        assert_string_equal(left, after);
+    }
+    assert_string_equal(getenv("ALLOT_TEST_NEXT"), "liballot.so");
+}
+
+static void a_file_is_taken_out_of_a_list(void **state)
+{
+    (void)state;
+    check_forgotten("/usr/lib/liballot.so.1", NULL);
+    check_forgotten(":liballot.so:/a/liballot.so.0.1.0 ", NULL);
+    check_forgotten("/usr/lib/liballot.so.1:/b/other.so", "/b/other.so");
+    check_forgotten("/b/other.so /usr/lib/liballot.so.1  third.so:", "/b/other.so:third.so");
+    check_forgotten("/liballot.so/other.so", "/liballot.so/other.so");
+    check_forgotten("", NULL);
+    unsetenv("ALLOT_TEST_LIST");
+    os_environment_forget_file("ALLOT_TEST_LIST", "liballot.so");
+    assert_null(getenv("ALLOT_TEST_LIST"));
+}
+
 /* main(), when it is run with an argument: says what it finds, with or without libc's environ. */
 static int say_environment(const char *mode)
 {
@@ -370,6 +399,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(time_goes_on),
         cmocka_unit_test(random_differs),
         cmocka_unit_test(environment_is_found_and_cut),
+        cmocka_unit_test(a_file_is_taken_out_of_a_list),
         cmocka_unit_test(environment_is_there_before_libc),
         cmocka_unit_test(privileged_program_has_no_environment),
         cmocka_unit_test(limits_are_seen),
