@@ -30,10 +30,10 @@ const struct command *command_named(const char *name)
 static int print_examples(void)
 {
     static const char *const examples[][2] = {
-        {"allot options", "what can be set"},
+        {"allot run PROGRAM", "run a program on allot"},
+        {"allot run --stats PROGRAM", "and see where its memory was"},
         {"allot options limit", "the options with limit in their name"},
-        {"allot options --json", "the same for a program"},
-        {"allot symbols /bin/program 0x1234", "which function, file and line an address is"},
+        {"allot symbols PROGRAM 0x1234", "which function, file and line an address is"},
         {"allot help", "all that it can do"},
     };
     for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++) {

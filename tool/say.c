@@ -93,7 +93,7 @@ _Noreturn void leave(int status)
 
 /* ---- arguments ---------------------------------------------------------------------------------------------- */
 
-#define MOST_OPTIONS 64
+#define MOST_OPTIONS 160
 
 /* longs with a row for --help behind its own. */
 static void with_help(struct option out[MOST_OPTIONS], const struct option *longs)
@@ -192,11 +192,24 @@ char *take_text(const char *format, ...)
 
 /* ---- the library -------------------------------------------------------------------------------------------- */
 
+/* The whole path, with the name that it was asked by: liballot.so.1, and not what that is a link to at the moment. */
+static char *path_of(const char *wanted)
+{
+    const char *slash = strrchr(wanted, '/');
+    const char *name = slash == NULL ? wanted : slash + 1;
+    char *folder = slash == NULL ? take_copy(".") : take_text("%.*s/", (int)(slash - wanted), wanted);
+    char *whole = access(wanted, R_OK) != 0 ? NULL : realpath(folder, NULL);
+    char *path = whole == NULL ? NULL : take_text("%s/%s", whole, name);
+    free(folder);
+    free(whole);
+    return path;
+}
+
 char *library_path(void)
 {
     const char *chosen = getenv("ALLOT_LIBRARY");
     if (chosen != NULL && chosen[0] != '\0') {
-        char *path = realpath(chosen, NULL);
+        char *path = path_of(chosen);
         if (path == NULL) {
             complain("ALLOT_LIBRARY=%s: %s", chosen, strerror(errno));
         }
@@ -215,7 +228,7 @@ char *library_path(void)
     static const char *const places[] = {TOOL_TO_LIBRARY, "../liballot.so.1"};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         char *wanted = take_text("%s/%s", own, places[i]);
-        char *path = realpath(wanted, NULL);
+        char *path = path_of(wanted);
         free(wanted);
         if (path != NULL) {
             return path;
