@@ -234,7 +234,7 @@ static void stage_end_run(struct run *run)
     int status = t->status;
     bool in_time = true;
     if (run->process == t->thread && t->ended) {
-        in_time = true;
+        in_time = !t->out_of_time;
     } else {
         if (!t->ended) {
             tracee_let_go(t, 0);
@@ -504,6 +504,19 @@ static bool act(struct run *run, struct tracee *t, const struct path *path, unsi
     }
 }
 
+/* To the next boundary. */
+static void step(struct run *run, struct tracee *t, const struct path *path, unsigned k)
+{
+    struct tracee before = *t;
+    tracee_step(t);
+    if (t->ended) {
+        char text[500];
+        describe(run, t->status, !t->out_of_time, text, sizeof text);
+        report_boundary(run, &before, path, k, text);
+        run->silent_end = true;
+    }
+}
+
 /* From the first mark to the second. */
 static void walk(struct run *run, struct tracee *t, struct path *path)
 {
@@ -514,7 +527,7 @@ static void walk(struct run *run, struct tracee *t, struct path *path)
             stands = act(run, t, path, k);
         }
         if (stands) {
-            tracee_step(t);
+            step(run, t, path, k);
         }
         bool endless = n > 20 * path->n + 1000000; /* a heap that retires sorts all it holds */
         if (!t->ended && (endless || is_fault(t->signal))) {

@@ -18,15 +18,16 @@ __attribute__((weak)) int toy_plant(const char *fault);
 
 struct shared *shared;
 
-static const char usage[] = "step [-m mode,...] [-c call,...] [-b boundaries] [-o outer boundaries] [-t seconds]\n"
-                            "     [-e expected failure] [-f fault in the toy allocator] [-l]\n"
-                            "  -m  once, always, nested, stopped, beside, jump, fork; all without it\n"
-                            "  -c  only calls with such names: patterns as the shell's, with commas between\n"
-                            "  -b  at most so many boundaries a run; 0: all\n"
-                            "  -o  nested: so many boundaries where the outer handler comes in\n"
-                            "  -t  no copy may take longer\n"
-                            "  -e  succeed when a failure with these words (or those, with | between) is found, and only then\n"
-                            "  -l  list the calls\n";
+static const char usage[] =
+    "step [-m mode,...] [-c call,...] [-b boundaries] [-o outer boundaries] [-t seconds]\n"
+    "     [-e expected failure] [-f fault in the toy allocator] [-l]\n"
+    "  -m  once, always, nested, stopped, beside, jump, fork; all without it\n"
+    "  -c  only calls with such names: patterns as the shell's, with commas between; !: not these\n"
+    "  -b  at most so many boundaries a run; 0: all\n"
+    "  -o  nested: so many boundaries where the outer handler comes in\n"
+    "  -t  no copy may take longer\n"
+    "  -e  succeed when a failure with these words (or those, with | between) is found, and only then\n"
+    "  -l  list the calls\n";
 
 NORETURN static void wrong_usage(void)
 {
@@ -112,16 +113,20 @@ static const char *next_of(const char *patterns)
     return comma == NULL ? NULL : comma + 1;
 }
 
+/* The last pattern that the name matches decides. */
 static bool fits(const char *name, const char *patterns)
 {
     char pattern[64];
+    bool result = patterns[0] == '!';
     for (const char *p = patterns; p != NULL; p = next_of(p)) {
+        bool leave_out = *p == '!';
+        p += leave_out;
         snprintf(pattern, sizeof pattern, "%.*s", (int)strcspn(p, ","), p);
         if (fnmatch(pattern, name, 0) == 0) {
-            return true;
+            result = !leave_out;
         }
     }
-    return false;
+    return result;
 }
 
 static bool wanted(const struct call *call, enum mode mode)

@@ -519,15 +519,15 @@ static size_t resident_pages(void)
     return pages;
 }
 
-/* A thread whose handler never came back to the call: every second block lost would be 5 MiB. */
+/* A thread whose handler never came back to the call: every third block lost would be more. */
 static void check_bounded(void)
 {
-    blocks_churn(0, 4000);
+    blocks_churn(0, 3000);
     size_t before = resident_pages();
-    blocks_churn(0, 16000);
+    blocks_churn(0, 12000);
     size_t after = resident_pages();
     if (after > before + 256) {
-        fail("memory grows: %zu pages more after 16000 calls", after - before);
+        fail("memory grows: %zu pages more after 12000 calls", after - before);
     }
 }
 

@@ -179,7 +179,8 @@ struct tracee {
     uintptr_t stack; /* and the stack pointer */
     int signal;      /* what it stopped for */
     bool ended;
-    int status; /* once it ended, as from waitpid */
+    bool out_of_time; /* and that was us: it didn't stop any more */
+    int status;       /* once it ended, as from waitpid */
     bool in_repeat;
     unsigned n_wiped; /* ranges that the kernel wipes at fork */
     struct {

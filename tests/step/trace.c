@@ -53,13 +53,50 @@ static void set_registers(pid_t thread, struct user_regs_struct registers)
     request(PTRACE_SETREGS, thread, NULL, &registers, "PTRACE_SETREGS");
 }
 
+/* ---- waiting ------------------------------------------------------------------------------------------------ */
+
+static volatile pid_t limited;
+static volatile bool out_of_time;
+
+static void kill_limited(int signal)
+{
+    (void)signal;
+    if (limited > 0) {
+        out_of_time = true;
+        kill(limited, SIGKILL);
+    }
+}
+
+bool time_limit(pid_t pid, double seconds)
+{
+    static bool has_handler;
+    struct itimerval timer = {.it_value = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)}};
+    bool happened = out_of_time;
+    if (!has_handler) {
+        struct sigaction action = {.sa_handler = kill_limited, .sa_flags = SA_RESTART};
+        has_handler = sigaction(SIGALRM, &action, NULL) == 0;
+    }
+    limited = pid;
+    out_of_time = false;
+    setitimer(ITIMER_REAL, &timer, NULL);
+    return happened;
+}
+
+/* A thread that is stepped or copied stops at once, unless something is badly wrong. */
 void tracee_wait(struct tracee *t)
 {
     int status;
+    bool is_limited = limited != 0;
+    if (!is_limited) {
+        time_limit(t->thread, 3 * options.seconds);
+    }
     while (waitpid(t->thread, &status, __WALL) < 0) {
         if (errno != EINTR) {
             broken("waitpid");
         }
+    }
+    if (!is_limited) {
+        t->out_of_time |= time_limit(0, 0);
     }
     t->status = status;
     t->ended = !WIFSTOPPED(status);
@@ -290,30 +327,6 @@ bool tracee_seize(struct tracee *t, pid_t thread)
 }
 
 /* ---- children ----------------------------------------------------------------------------------------------- */
-
-static volatile pid_t limited;
-static volatile bool out_of_time;
-
-static void kill_limited(int signal)
-{
-    (void)signal;
-    out_of_time = true;
-    kill(limited, SIGKILL);
-}
-
-bool time_limit(pid_t pid, double seconds)
-{
-    struct sigaction action = {.sa_handler = kill_limited, .sa_flags = SA_RESTART};
-    struct itimerval timer = {.it_value = {(time_t)seconds, (suseconds_t)((seconds - (double)(time_t)seconds) * 1e6)}};
-    bool happened = out_of_time;
-    if (seconds > 0) {
-        limited = pid;
-        out_of_time = false;
-        sigaction(SIGALRM, &action, NULL);
-    }
-    setitimer(ITIMER_REAL, &timer, NULL);
-    return happened;
-}
 
 bool wait_for_end(pid_t pid, double seconds, int *status)
 {
