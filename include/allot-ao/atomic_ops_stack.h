@@ -26,7 +26,7 @@ extern "C" {
 /* Also where the library was built without the other one's macro, such programs compile the same way. */
 #define AO_STACK_IS_LOCK_FREE
 
-/* The head and a version count of a whole word each, changed together. */
+/* The head and a version count, changed together; how they lie in the two words is the processor's matter. */
 typedef struct AO_stack_t {
     volatile AO_t AO_version;
     volatile AO_t AO_ptr;
@@ -37,7 +37,7 @@ typedef struct AO_stack_t {
 /* clang-format on */
 
 /* For debugging, and for lists that nobody changes any more. */
-#define AO_REAL_HEAD_PTR(list) ((AO_t *)(list).AO_ptr)
+#define AO_REAL_HEAD_PTR(list) AO_stack_head_ptr(&(list))
 #define AO_REAL_NEXT_PTR(link) ((AO_t *)(link))
 
 /* AO_stack_init - make an empty stack.
@@ -69,6 +69,16 @@ void AO_stack_push_release(AO_stack_t *list, AO_t *new_element);
  *   errors      none
  */
 AO_t *AO_stack_pop_acquire(volatile AO_stack_t *list);
+
+/* AO_stack_head_ptr - the top element, which stays where it is; NULL when there is none.
+ *
+ *   progress    wait-free
+ *   threads     any; while others push and pop, it may be gone by the time it is returned
+ *   signals     safe, at any moment and depth
+ *   fork        usable in the child at once
+ *   errors      none
+ */
+AO_t *AO_stack_head_ptr(const AO_stack_t *list);
 
 /* AO_stack_is_lock_free - 1.
  *

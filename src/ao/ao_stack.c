@@ -147,6 +147,11 @@ EXPORT AO_t *AO_stack_pop_acquire(volatile AO_stack_t *list)
     return (AO_t *)head.link;
 }
 
+EXPORT AO_t *AO_stack_head_ptr(const AO_stack_t *list)
+{
+    return (AO_t *)head_load((volatile AO_stack_t *)(uintptr_t)list).link;
+}
+
 EXPORT int AO_stack_is_lock_free(void)
 {
     return 1;

@@ -17,11 +17,12 @@
  *                 word 1  link ^ address ^ secret ^ form
  *
  *     FORM_OWN      in a list of its owner
- *     FORM_SENT     sent to its owner: in its inbox, or sorted there to its slab by somebody else
- *     FORM_OUTBOX   in the outbox of the thread that freed it (word 1 holds no link then)
+ *     FORM_SENT     sent to its owner: in its inbox
+ *     FORM_SORTED   sorted by somebody else to its slab, which its owner hasn't looked at yet
+ *     FORM_OUTBOX   in the outbox of the heap whose number stands in the lower 24 bits (word 1 holds no link then)
  *
  * Handing a block out clears word 1. The forms leave the upper 16 bits alone, so these tell free from live but for one
- * chance in 65536, and both words together but for one in 2^64.
+ * chance in 65536, and both words together but for one in 2^64 (2^40 for FORM_OUTBOX).
  *
  * Invariants.  H1  A block is in at most one of: a bin, its slab's list, its slab's sorted list, an inbox, an outbox.
  *              H2  slab.n_free is the length of slab.list; n_free <= n_carved <= capacity.
@@ -62,7 +63,9 @@ struct block {
 /* Many bits apart, so that a few flipped ones don't make one form of another. */
 #define FORM_OWN ((uintptr_t)0)
 #define FORM_SENT ((uintptr_t)0x6a09e667f3bc)
-#define FORM_OUTBOX ((uintptr_t)0x3c6ef372fe94)
+#define FORM_SORTED ((uintptr_t)0xbb67ae8584ca)
+#define FORM_OUTBOX ((uintptr_t)0x3c6ef3000000)
+#define FORM_OUTBOX_NUMBER 24 /* so many bits below are a heap's number */
 
 struct slab;
 struct medium;
@@ -124,8 +127,12 @@ struct CACHE_ALIGNED heap {
     _Atomic(_Atomic(struct heap *) *)
         current_of; /* the owner's thread-local current; tells a forked child who was inside */
     struct outbox_slot outbox[OUTBOX_SLOTS];
+    struct block *collecting; /* what was taken out of inbox or a sorted list, and has not been put anywhere yet */
     struct medium *medium[MEDIUM_CLASSES]; /* slabs with a free block */
-    size_t medium_dirty_bytes;             /* free blocks whose pages may be resident */
+    struct medium *medium_chain;           /* as collecting: taken out of medium_inbox. See medium_collect */
+    struct medium *medium_chain_next;
+    uint64_t medium_chain_free;
+    size_t medium_dirty_bytes; /* free blocks whose pages may be resident */
     size_t medium_cap;
     uint32_t medium_learned_ms;
     uint32_t medium_calls;    /* since the last look at the clock */
@@ -134,15 +141,16 @@ struct CACHE_ALIGNED heap {
 
     /* any thread */
     CACHE_ALIGNED _Atomic uint32_t state;
-    _Atomic uintptr_t sort_lock;           /* guards sorted: the address of its holder's current; 0 when free */
-    _Atomic(struct block *) inbox;         /* O12 */
-    _Atomic size_t inbox_bytes;            /* about what is in it */
-    _Atomic uint32_t looked_ms;            /* when the owner last looked there */
-    _Atomic bool away;                     /* it didn't when that was due: senders sort */
-    _Atomic(struct medium *) medium_inbox; /* O13: medium slabs with remote frees */
-    _Atomic uint32_t n_sorted;             /* slabs in sorted */
+    _Atomic uintptr_t sort_lock;            /* guards sorted: the address of its holder's current; 0 when free */
+    _Atomic(struct block *) inbox;          /* O12 */
+    _Atomic size_t inbox_bytes;             /* about what is in it */
+    _Atomic uint32_t looked_ms;             /* when the owner last looked there */
+    _Atomic bool away;                      /* it didn't when that was due: senders sort */
+    _Atomic(struct medium *) medium_inbox;  /* O13: medium slabs with remote frees */
+    _Atomic uint32_t n_sorted;              /* slabs in sorted */
     _Atomic uint32_t n_left[SMALL_CLASSES]; /* blocks of slabs that others sent off: still in bin.n_carved */
-    struct slab *sorted[SMALL_CLASSES];    /* under sort_lock: slabs with blocks that others have sorted */
+    struct block *sorting;                  /* under sort_lock: taken out of inbox, and not sorted yet */
+    struct slab *sorted[SMALL_CLASSES];     /* under sort_lock: slabs with blocks that others have sorted */
 };
 
 extern const struct heap heap_lent;

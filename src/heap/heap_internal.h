@@ -140,8 +140,8 @@ INLINE bool medium_lives(const struct medium *m, const void *p, unsigned index)
 /* key: the block's address ^ the secret. */
 INLINE bool block_reads(const struct block *b, uintptr_t key, uintptr_t form)
 {
-    uintptr_t sum = load_relaxed(&b->sum) ^ form;
-    return form == FORM_OUTBOX ? sum == key : (sum ^ load_relaxed(&b->link)) == key;
+    uintptr_t sum = load_relaxed(&b->sum) ^ form ^ key;
+    return form == FORM_OUTBOX ? sum >> FORM_OUTBOX_NUMBER == 0 : sum == load_relaxed(&b->link);
 }
 
 INLINE bool block_has_form(const struct block *b, uintptr_t form)
@@ -226,8 +226,13 @@ void sort_unlock(struct heap *h);
 bool sort_lock_is_own(struct heap *h);
 /* The lists made anew from what the slabs say, and the lock free again. Nobody else uses them. */
 void sorted_rebuild(struct heap *h);
+/* After a slow path was left half done, with the lock: what it had taken and not put anywhere goes to the slabs. */
+void collecting_rebuild(struct heap *h);
 
 /* ---- medium.c ----------------------------------------------------------------------------------------------- */
+
+/* heap.medium_chain_next: the chain may still be in the inbox. See medium_collect. */
+#define CHAIN_NOT_TAKEN ((struct medium *)(uintptr_t)1)
 
 /* *zero: the block is known to hold zeros. */
 void *medium_malloc(struct heap *h, unsigned c, bool *zero);
@@ -236,7 +241,9 @@ void medium_free(struct heap *h, struct medium *m, unsigned index);
 void medium_collect(struct heap *h);
 /* Empty slabs back to the store. */
 void medium_flush(struct heap *h);
-void medium_rebuild(struct heap *h);
+/* After a slow path was left half done, with the lock. A block that was freed twice, or NULL: the caller reports it. */
+char *medium_rebuild(struct heap *h);
+void medium_report_twice(const char *block);
 /* Free blocks' pages to the OS, of slabs quiet since before stamp_ms; how many bytes. */
 size_t medium_purge(struct heap *h, uint32_t stamp_ms);
 void medium_unlearn(struct heap *h);

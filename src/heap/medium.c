@@ -61,8 +61,8 @@ static void slab_drop(struct heap *h, struct medium *m)
 {
     h->medium_dirty_bytes -= dirty_bytes(m);
     list_remove(h, m);
-    ((struct large *)m)->ghost_bytes = 0;
     map_set(m->span.begin, m->span.n_granules, map_make_tag(0, MAP_CODE_FREE));
+    ((struct large *)m)->ghost_bytes = 0; /* after the tag: it lies where free does, and the blocks would look live */
     span_give(&m->span, /* touched */ true);
 }
 
@@ -238,13 +238,9 @@ void *medium_malloc(struct heap *h, unsigned c, bool *zero)
 
 /* ---- giving ------------------------------------------------------------------------------------------------- */
 
-/* The first block that was free already, or NULL: the caller reports it, with no lock held. */
-static char *put_bits(struct heap *h, struct medium *m, uint64_t bits)
+static void put_bits(struct heap *h, struct medium *m, uint64_t bits)
 {
     uint64_t free = load_relaxed(&m->free);
-    uint64_t twice = free & bits;
-    char *freed_twice =
-        twice == 0 ? NULL : m->span.begin + (size_t)bit_lowest(twice) * load_relaxed(&m->block_bytes);
     bits &= ~free;
     store_relaxed(&m->free, free | bits);
     m->stamp_ms = h->tick_ms;
@@ -252,14 +248,23 @@ static char *put_bits(struct heap *h, struct medium *m, uint64_t bits)
     if (!m->in_partial && bits != 0) {
         list_add(h, m);
     }
-    /* One empty slab of a class is kept for the next call; its age or the cap sends it back. */
-    if ((free | bits) == all_bits(m) && (m->span.next != NULL || m->span.prev != NULL)) {
-        slab_drop(h, m);
-    }
-    return freed_twice;
 }
 
-static void report_twice(const char *block)
+/* One empty slab of a class is kept for the next call; its age or the cap sends it back. */
+static void drop_if_spare(struct heap *h, struct medium *m)
+{
+    if (load_relaxed(&m->free) == all_bits(m) && (m->span.next != NULL || m->span.prev != NULL)) {
+        slab_drop(h, m);
+    }
+}
+
+/* The first of these blocks, or NULL. */
+static char *first_block(const struct medium *m, uint64_t bits)
+{
+    return bits == 0 ? NULL : m->span.begin + (size_t)bit_lowest(bits) * load_relaxed(&m->block_bytes);
+}
+
+void medium_report_twice(const char *block)
 {
     if (UNLIKELY(block != NULL)) {
         fault_of_pointer("double free", "double free", block);
@@ -268,10 +273,81 @@ static void report_twice(const char *block)
 
 void medium_free(struct heap *h, struct medium *m, unsigned index)
 {
-    report_twice(put_bits(h, m, (uint64_t)1 << index));
+    uint64_t bit = (uint64_t)1 << index;
+    medium_report_twice(first_block(m, load_relaxed(&m->free) & bit));
+    put_bits(h, m, bit);
+    drop_if_spare(h, m);
     if (h->medium_dirty_bytes > h->medium_cap) {
         enforce_cap(h);
     }
+}
+
+/* ---- what others freed -------------------------------------------------------------------------------------- */
+
+/* A call may be left for good at any instruction, so what it has taken and how far it got stands in the heap, for
+ * chain_rebuild to go on from:
+ *
+ *     medium_chain         the slab at hand; behind it, by remote_next, those still to come
+ *     medium_chain_next    CHAIN_NOT_TAKEN    the chain may still be in the inbox
+ *                          medium_chain       the slab at hand has not been begun with
+ *                          otherwise          it has, and medium_chain_free is what its free was before
+ *
+ * A block's bit is in free before it leaves remote: at no instant does a free block look live. */
+static void chain_take(struct heap *h)
+{
+    struct medium *head = load_relaxed(&h->medium_inbox);
+    h->medium_chain_next = CHAIN_NOT_TAKEN;
+    do {
+        signal_fence();
+        h->medium_chain = head;
+        signal_fence();
+    } while (head != NULL && !cas_weak_acquire(&h->medium_inbox, &head, NULL)); /* O13 */
+    h->medium_chain_next = head;
+}
+
+static void take_purged(struct medium *m)
+{
+    if (m->remote_purged) {
+        m->touched = 0;
+        if (load_relaxed(&m->block_bytes) % os_page_bytes() == 0) {
+            m->span.zero = 1;
+        }
+        signal_fence(); /* in this order: it may be done twice, but not left out */
+        m->remote_purged = 0;
+    }
+}
+
+/* Of the slab at hand. What was free before and comes once more was freed twice. */
+static char *take_remote(struct heap *h, struct medium *m)
+{
+    uint64_t bits = load_acquire(&m->remote); /* O13 */
+    do {
+        put_bits(h, m, bits);
+        signal_fence();
+    } while (!cas_acq_rel(&m->remote, &bits, 0)); /* O13: remote_next was read before it may be written again */
+    return first_block(m, bits & h->medium_chain_free);
+}
+
+static char *chain_collect(struct heap *h)
+{
+    char *freed_twice = NULL;
+    struct medium *m;
+    while ((m = h->medium_chain) != NULL) {
+        if (h->medium_chain_next == m) {
+            h->medium_chain_free = load_relaxed(&m->free);
+            signal_fence();
+            h->medium_chain_next = m->remote_next;
+            signal_fence();
+        }
+        take_purged(m);
+        char *twice = take_remote(h, m);
+        freed_twice = freed_twice != NULL ? freed_twice : twice;
+        signal_fence();
+        h->medium_chain = h->medium_chain_next;
+        signal_fence();
+        drop_if_spare(h, m);
+    }
+    return freed_twice;
 }
 
 void medium_collect(struct heap *h)
@@ -279,24 +355,10 @@ void medium_collect(struct heap *h)
     if (load_relaxed(&h->medium_inbox) == NULL || !sort_lock_try(h)) {
         return;
     }
-    char *freed_twice = NULL;
-    struct medium *m = xchg_acquire(&h->medium_inbox, NULL); /* O13 */
-    while (m != NULL) {
-        struct medium *next = m->remote_next; /* read first: with its bits taken, the slab may be sent again */
-        if (m->remote_purged) {
-            m->remote_purged = 0;
-            m->touched = 0;
-            if (load_relaxed(&m->block_bytes) % os_page_bytes() == 0) {
-                m->span.zero = 1;
-            }
-        }
-        uint64_t bits = xchg_acq_rel(&m->remote, 0); /* O13: remote_next was read before it may be written again */
-        char *twice = put_bits(h, m, bits);
-        freed_twice = freed_twice != NULL ? freed_twice : twice;
-        m = next;
-    }
+    chain_take(h);
+    char *freed_twice = chain_collect(h);
     sort_unlock(h);
-    report_twice(freed_twice);
+    medium_report_twice(freed_twice);
     if (h->medium_dirty_bytes > h->medium_cap) {
         enforce_cap(h);
     }
@@ -327,11 +389,45 @@ static int rebuild_granules(void *begin, size_t n, void *context)
     return 0;
 }
 
-void medium_rebuild(struct heap *h)
+static bool inbox_has(struct heap *h, const struct medium *wanted)
+{
+    for (struct medium *m = load_acquire(&h->medium_inbox); m != NULL; m = m->remote_next) { /* O13 */
+        if (m == wanted) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Were the bits of the slab at hand taken out of remote? If so, what is there now belongs to who will send the slab. */
+static bool remote_was_taken(const struct heap *h, const struct medium *m)
+{
+    uint64_t put = load_relaxed(&m->free) & ~h->medium_chain_free;
+    return put != 0 && (load_relaxed(&m->remote) & put) != put;
+}
+
+/* With the lock held nobody takes from the inbox. A slab that waits there is sent by nobody. */
+static char *chain_rebuild(struct heap *h)
+{
+    struct medium *m = h->medium_chain;
+    if (m == NULL) {
+        return NULL;
+    }
+    if (h->medium_chain_next == CHAIN_NOT_TAKEN) {
+        h->medium_chain = inbox_has(h, m) ? NULL : m;
+        h->medium_chain_next = h->medium_chain;
+    } else if (h->medium_chain_next != m && remote_was_taken(h, m)) {
+        h->medium_chain = h->medium_chain_next;
+    }
+    return chain_collect(h);
+}
+
+char *medium_rebuild(struct heap *h)
 {
     for (unsigned i = 0; i < MEDIUM_CLASSES; i++) {
         h->medium[i] = NULL;
     }
     h->medium_dirty_bytes = 0;
     span_each_area(rebuild_granules, h);
+    return chain_rebuild(h);
 }

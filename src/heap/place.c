@@ -9,7 +9,8 @@
 
 bool block_is_free(const struct block *b)
 {
-    return block_has_form(b, FORM_OWN) || block_has_form(b, FORM_SENT) || block_has_form(b, FORM_OUTBOX);
+    return block_has_form(b, FORM_OWN) || block_has_form(b, FORM_SENT) || block_has_form(b, FORM_SORTED) ||
+           block_has_form(b, FORM_OUTBOX);
 }
 
 /* ---- where a pointer lies ----------------------------------------------------------------------------------- */

@@ -205,7 +205,7 @@ static struct heap *heap_take_over(void)
 /* Medium slabs need the lock: while somebody has it, they wait for nobody but him. */
 static bool inbox_waits(struct heap *h)
 {
-    return load_seq_cst(&h->inbox) != NULL ||                                                /* O22 */
+    return load_seq_cst(&h->inbox) != NULL ||                                            /* O22 */
            (load_seq_cst(&h->medium_inbox) != NULL && load_seq_cst(&h->sort_lock) == 0); /* O22 */
 }
 
@@ -237,9 +237,11 @@ static bool heap_rebuild(struct heap *h)
         os_relax();
     }
     slabs_rebuild(h);
-    medium_rebuild(h);
+    collecting_rebuild(h);
+    const char *freed_twice = medium_rebuild(h);
     outbox_rebuild(h);
     sort_unlock(h);
+    medium_report_twice(freed_twice);
     return true;
 }
 
@@ -273,10 +275,31 @@ static void retire_chain(struct heap *h, const struct heap *end)
     }
 }
 
+/* What calls that were left for good have locked of other threads' heaps. */
+static void give_up_locks(void)
+{
+    struct heap *h;
+    for (size_t i = 0; i < heap_count(); i++) {
+        h = heap_by_index(i);
+        if (h != NULL && sort_lock_is_own(h)) {
+            sorted_rebuild(h);
+            heap_serve_idle(h);
+        }
+    }
+}
+
+static bool has_left_calls(const struct heap *home)
+{
+    return home != NULL && (home->in_slow || home->next_own != NULL || load_relaxed(&heap_current) == HEAP_LENT);
+}
+
 static void thread_exit(void *unused)
 {
     (void)unused;
     struct heap *home = load_relaxed(&heap_home);
+    if (has_left_calls(home)) {
+        give_up_locks();
+    }
     store_relaxed(&heap_current, HEAP_CLOSED);
     signal_fence();
     store_relaxed(&heap_home, NULL);
@@ -432,9 +455,9 @@ static bool is_own(const struct heap *wanted)
     return false;
 }
 
-/* The other threads are gone, unless the caller itself is new. A heap whose thread was inside at that moment may be half
- * changed: it is only freed to. The others can be taken over: the thread-local storage that was copied with the process
- * tells which. */
+/* The other threads are gone, unless the caller itself is new. A heap whose thread was inside at that moment may be
+ * half changed: it is only freed to. The others can be taken over: the thread-local storage that was copied with the
+ * process tells which. */
 static void fork_child(bool is_survivor)
 {
     uint32_t *word = os_fork_word();

@@ -9,9 +9,7 @@ if(NOT ALLOT_SANITIZE) # a sanitizer's own threads don't outlive threads that st
   add_test(NAME stress.pool_stopped.long COMMAND stress.pool_stopped 1000)
   set_tests_properties(stress.pool_stopped.long PROPERTIES LABELS "stress;slow" TIMEOUT 1800)
 endif()
-if(NOT ALLOT_SANITIZE MATCHES "thread") # fails there: a walk by AO's macros counts wrongly, not understood
-  allot_test(stress.pool_ao pool_ao.c WITH nothing TIMEOUT 120 ARGS 4 100)
-  target_link_libraries(stress.pool_ao PRIVATE allot_ao_static)
-  add_test(NAME stress.pool_ao.long COMMAND stress.pool_ao 16 1000)
-  set_tests_properties(stress.pool_ao.long PROPERTIES LABELS "stress;slow" TIMEOUT 1800)
-endif()
+allot_test(stress.pool_ao pool_ao.c WITH nothing TIMEOUT 120 ARGS 4 100)
+target_link_libraries(stress.pool_ao PRIVATE allot_ao_static)
+add_test(NAME stress.pool_ao.long COMMAND stress.pool_ao 16 1000)
+set_tests_properties(stress.pool_ao.long PROPERTIES LABELS "stress;slow" TIMEOUT 1800)
