@@ -32,8 +32,8 @@ static int print_examples(void)
     static const char *const examples[][2] = {
         {"allot run PROGRAM", "run a program on allot"},
         {"allot run --stats PROGRAM", "and see where its memory was"},
-        {"allot options limit", "the options with limit in their name"},
-        {"allot symbols PROGRAM 0x1234", "which function, file and line an address is"},
+        {"allot doctor PID", "is allot in this process, and if not, why?"},
+        {"allot options", "what can be set"},
         {"allot help", "all that it can do"},
     };
     for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++) {

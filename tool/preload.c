@@ -9,8 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LONGEST_OPTIONS 1023 /* that the library reads */
-
 /* ---- LD_PRELOAD --------------------------------------------------------------------------------------------- */
 
 static bool is_liballot(const char *path, size_t length)
@@ -87,57 +85,69 @@ void options_add_flag(char **options, int found, const char *value)
     options_add(options, option_entries[found - OPTION_FLAG].name, value);
 }
 
-/* Starts this very program with the library and the options, and passes on what the library says about them. */
-static bool ask_library(const char *library, const char *options)
+/* This very program, with the library and the options, and its complaints in a pipe. */
+_Noreturn static void be_asked(const char *library, const char *options, const int said[2])
+{
+    char *arguments[] = {"allot", "--version", NULL};
+    dup2(said[1], STDERR_FILENO);
+    close(said[0]);
+    close(said[1]);
+    setenv("LD_PRELOAD", library, 1);
+    setenv("ALLOT_OPTIONS", options, 1);
+    if (freopen("/dev/null", "w", stdout) != NULL) {
+        execv("/proc/self/exe", arguments);
+    }
+    _exit(LEFT_FAILED);
+}
+
+static bool is_objection(const char *line)
+{
+    static const char *const begins[] = {"allot: option", "allot: ALLOT_OPTIONS", "ERROR: ld.so"};
+    for (size_t i = 0; i < sizeof begins / sizeof begins[0]; i++) {
+        if (strncmp(line, begins[i], strlen(begins[i])) == 0) {
+            return strstr(line, " takes these") == NULL; /* the head of option help's table */
+        }
+    }
+    return false;
+}
+
+static char *read_objections(FILE *lines)
+{
+    char *all = NULL;
+    char *line = NULL;
+    size_t capacity = 0;
+    while (getline(&line, &capacity, lines) > 0) {
+        if (is_objection(line)) {
+            char *longer = take_text("%s%s", all == NULL ? "" : all, line);
+            free(all);
+            all = longer;
+        }
+    }
+    free(line);
+    return all;
+}
+
+char *preload_objections(const char *library, const char *options)
 {
     int said[2];
     if (pipe(said) != 0) {
-        return true;
+        return take_text("allot: no pipe to ask %s: %s\n", library, strerror(errno));
     }
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-        dup2(said[1], STDERR_FILENO);
-        close(said[0]);
-        close(said[1]);
-        setenv("LD_PRELOAD", library, 1);
-        setenv("ALLOT_OPTIONS", options, 1);
-        char *arguments[] = {"allot", "--version", NULL};
-        if (freopen("/dev/null", "w", stdout) != NULL) {
-            execv("/proc/self/exe", arguments);
-        }
-        _exit(LEFT_FAILED);
+        be_asked(library, options, said);
     }
     close(said[1]);
     FILE *lines = fdopen(said[0], "r");
-    char *line = NULL;
-    size_t capacity = 0;
-    bool well = true;
-    while (lines != NULL && getline(&line, &capacity, lines) > 0) {
-        bool about_options =
-            strncmp(line, "allot: option", 13) == 0 || strncmp(line, "allot: ALLOT_OPTIONS is too", 27) == 0;
-        if (about_options || strncmp(line, "ERROR: ld.so", 12) == 0) {
-            fputs(line, stderr);
-            well = false;
-        }
-    }
-    free(line);
+    char *all = lines == NULL ? NULL : read_objections(lines);
     if (lines != NULL) {
         fclose(lines);
     }
     if (child > 0) {
         waitpid(child, NULL, 0);
     }
-    return well;
-}
-
-bool preload_options_hold(const char *library, const char *options)
-{
-    if (strlen(options) > LONGEST_OPTIONS) {
-        complain("these are %zu bytes of options; the library reads %d", strlen(options), LONGEST_OPTIONS);
-        return false;
-    }
-    return ask_library(library, options);
+    return all;
 }
 
 /* ---- the program -------------------------------------------------------------------------------------------- */

@@ -9,8 +9,9 @@
  * would break a path with spaces or colons in two. The caller frees it. */
 char *preload_list(const char *library);
 
-/* Whether the library takes these options: it is started once and asked. False after its own complaints. */
-bool preload_options_hold(const char *library, const char *options);
+/* What is wrong with these options, or with the library itself, in the library's or the linker's own lines: it is
+ * started once and asked. NULL when nothing is. The caller frees it. */
+char *preload_objections(const char *library, const char *options);
 
 /* Finds the program and complains when it can't be run, or can't be run on allot. 0, or what the shell would leave
  * with: 127 not found, 126 found but can't be run. */

@@ -180,7 +180,9 @@ static int run(int argc, char **argv)
     if (request.preload == NULL) {
         return 125;
     }
-    if (request.flags != NULL && !preload_options_hold(request.library, request.flags)) {
+    char *objections = request.flags == NULL ? NULL : preload_objections(request.library, request.flags);
+    if (objections != NULL) {
+        fputs(objections, stderr);
         complain("nothing was started; what may be set: allot options");
         return LEFT_MISUSED;
     }
