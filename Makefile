@@ -4,7 +4,7 @@ presets := clang asan tsan posix musl
 prefix ?= /usr/local
 seconds ?= 60
 
-.PHONY: help setup build run test dev $(presets) stress fuzz world bench install docs format tidy clean
+.PHONY: help setup build run test dev $(presets) stress fuzz world bench faults install docs format tidy clean
 
 help: ## this list
 	@echo "allot: a malloc. Start with: make run"
@@ -44,6 +44,9 @@ world: ## real programs on allot, the long ones too
 
 bench: ## measure against other allocators; writes a file below bench/results
 	@scripts/setup build bench && scripts/build release && bench/run build/release
+
+faults: ## hold allot and other tools against the corpus of faults; writes docs/FAULTS.md
+	@scripts/setup build bench && scripts/build release && bench/faults
 
 install: build ## install the release below prefix=/usr/local
 	@cmake --install build/release --prefix $(prefix)

@@ -87,7 +87,7 @@ ALLOT_API void *allot_calloc(size_t n, size_t item_bytes) ALLOT_MALLOC ALLOT_SIZ
  *   threads     any, but not at the same time as another use of the block
  *   signals     safe
  *   fork        usable in the child at once
- *   errors      NULL and ENOMEM; misuse: use of a freed block, invalid pointer
+ *   errors      NULL and ENOMEM; misuse: double free when the block is free already, invalid realloc
  *   source      C17 7.22.3.5, glibc for size 0
  */
 ALLOT_API void *allot_realloc(void *block, size_t size_bytes) ALLOT_NODISCARD ALLOT_SIZE(2);

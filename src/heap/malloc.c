@@ -403,7 +403,7 @@ void *heap_realloc(void *p, size_t bytes)
     }
     struct place place;
     if (!find_live(p, &place)) {
-        fault_of_pointer("invalid realloc", "invalid realloc", p);
+        fault_of_pointer("invalid realloc", "double free", p);
         errno = EINVAL;
         return NULL;
     }

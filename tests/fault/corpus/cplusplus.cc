@@ -268,7 +268,6 @@ void counted_array_deleted_as_one(bool fault)
     counted *array = new counted[5];
     watch(reinterpret_cast<char *>(array) - 8, 5 * sizeof(counted) + 8);
     if (fault) {
-        named(INVALID_FREE "|" MISMATCHED);
         misuse(8, "live");
         delete static_cast<counted *>(hidden(array));
     } else {
@@ -436,7 +435,7 @@ const fault_case cases[] = {
     FAULT(array_deleted_twice, DOUBLE_FREE, NAMED, NAMED, NAMED),
     FAULT(owned_by_two, DOUBLE_FREE, NAMED, NAMED, NAMED),
     FAULT(deleted_as_its_second_base, INVALID_FREE, NAMED, NAMED, NAMED),
-    FAULT(counted_array_deleted_as_one, INVALID_FREE, NAMED, NAMED, NAMED),
+    FAULT(counted_array_deleted_as_one, INVALID_FREE "|" MISMATCHED, NAMED, NAMED, NAMED),
     FAULT(deleted_from_the_stack, INVALID_FREE, NAMED, NAMED, NAMED),
     FAULT(array_written_past, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
     FAULT(array_written_below, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED),

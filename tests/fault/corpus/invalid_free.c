@@ -29,14 +29,19 @@ static void by_usable_size(void *pointer)
 }
 
 /* C23's, which not every libc has. */
+static void (*free_sized_if_any)(void *, size_t);
+
 static void by_free_sized(void *pointer)
 {
-    void (*free_sized)(void *, size_t);
-    *(void **)&free_sized = dlsym(RTLD_DEFAULT, "free_sized");
-    if (free_sized == NULL) {
+    free_sized_if_any(pointer, 48);
+}
+
+static void find_free_sized(void)
+{
+    *(void **)&free_sized_if_any = dlsym(RTLD_DEFAULT, "free_sized");
+    if (free_sized_if_any == NULL) {
         not_here("no free_sized");
     }
-    free_sized(pointer, 48);
 }
 
 /* The name of the function's own misuse. */
@@ -299,6 +304,9 @@ static void aligned_by_hand(bool fault)
 #define FUNCTION(function, pointer)                                                                                    \
     static void function##_of_##pointer(bool fault)                                                                    \
     {                                                                                                                  \
+        if (by_##function == by_free_sized) {                                                                          \
+            find_free_sized();                                                                                         \
+        }                                                                                                              \
         pointer(fault, by_##function);                                                                                 \
     }
 ALL(FUNCTION)

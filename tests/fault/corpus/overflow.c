@@ -55,6 +55,12 @@ static void *shrunk(size_t from, size_t to)
     return realloc(malloc(from), to);
 }
 
+static void *at_multiple_of(size_t alignment, size_t size)
+{
+    void *block = NULL;
+    return posix_memalign(&block, alignment, size) == 0 ? block : NULL;
+}
+
 #define PAST(name, block, size, offset, n, access)                                                                     \
     static void name(bool fault)                                                                                       \
     {                                                                                                                  \
@@ -72,8 +78,8 @@ PAST(write_1_medium, malloc(20000), 20000, 20000, 1, WRITE)
 PAST(write_1_large, malloc(1000000), 1000000, 1000000, 1, WRITE)
 PAST(write_4096_large, malloc(1 << 20), 1 << 20, 1 << 20, 4096, WRITE)
 PAST(write_1_huge, malloc(50000001), 50000001, 50000001, 1, WRITE)
-PAST(write_1_aligned, aligned_alloc(64, 100), 100, 100, 1, WRITE)
-PAST(write_1_page_aligned, aligned_alloc(4096, 5000), 5000, 5000, 1, WRITE)
+PAST(write_1_aligned, at_multiple_of(64, 100), 100, 100, 1, WRITE)
+PAST(write_1_page_aligned, at_multiple_of(4096, 5000), 5000, 5000, 1, WRITE)
 PAST(write_1_calloced, calloc(3, 11), 33, 33, 1, WRITE)
 PAST(write_1_shrunk, shrunk(200, 150), 150, 150, 1, WRITE)
 PAST(write_1_grown, shrunk(40, 200), 200, 200, 1, WRITE)
@@ -87,7 +93,7 @@ PAST(read_4096, malloc(48), 48, 48, 4096, READ)
 PAST(read_1_medium, malloc(20000), 20000, 20000, 1, READ)
 PAST(read_1_large, malloc(1000000), 1000000, 1000000, 1, READ)
 PAST(read_4096_large, malloc(1 << 20), 1 << 20, 1 << 20, 4096, READ)
-PAST(read_1_aligned, aligned_alloc(64, 128), 128, 128, 1, READ)
+PAST(read_1_aligned, at_multiple_of(64, 128), 128, 128, 1, READ)
 PAST(read_1_calloced, calloc(4, 16), 64, 64, 1, READ)
 PAST(read_1_shrunk, shrunk(200, 144), 144, 144, 1, READ)
 
@@ -113,7 +119,7 @@ static void *calloced(void)
 
 static void *aligned(void)
 {
-    return aligned_alloc(64, 128);
+    return at_multiple_of(64, 128);
 }
 
 #define BEFORE(name, take, size, offset, n, access)                                                                    \

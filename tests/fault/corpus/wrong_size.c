@@ -6,6 +6,9 @@
 
 #define FAMILY "wrong_size"
 
+static void (*free_sized_if_any)(void *block, size_t size);
+static void (*free_aligned_sized_if_any)(void *block, size_t alignment, size_t size);
+
 static void *find(const char *name)
 {
     void *function = dlsym(RTLD_DEFAULT, name);
@@ -15,27 +18,14 @@ static void *find(const char *name)
     return function;
 }
 
-static void give_sized(void *block, size_t size)
-{
-    void (*free_sized)(void *, size_t);
-    *(void **)&free_sized = find("free_sized");
-    free_sized(block, size);
-}
-
-static void give_aligned_sized(void *block, size_t alignment, size_t size)
-{
-    void (*free_aligned_sized)(void *, size_t, size_t);
-    *(void **)&free_aligned_sized = find("free_aligned_sized");
-    free_aligned_sized(block, alignment, size);
-}
-
 static void sized(bool fault, size_t asked, size_t told)
 {
+    *(void **)&free_sized_if_any = find("free_sized");
     void *block = watch(malloc(asked), asked);
     if (fault) {
         misuse(0, "live");
     }
-    give_sized(block, fault ? told : asked);
+    free_sized_if_any(block, fault ? told : asked);
 }
 
 static void one_too_large(bool fault)
@@ -70,6 +60,7 @@ static void too_small_for_a_large_block(bool fault)
 
 static void aligned(bool fault, size_t alignment, size_t size)
 {
+    *(void **)&free_aligned_sized_if_any = find("free_aligned_sized");
     void *block = NULL, *others[64];
     size_t n = 0;
     do { /* some are aligned to more by chance */
@@ -80,7 +71,7 @@ static void aligned(bool fault, size_t alignment, size_t size)
     if (fault) {
         misuse(0, "live");
     }
-    give_aligned_sized(block, fault ? alignment : 64, fault ? size : 192);
+    free_aligned_sized_if_any(block, fault ? alignment : 64, fault ? size : 192);
     while (n > 0) {
         free(others[--n]);
     }
