@@ -123,12 +123,14 @@ typedef struct allot_root_heap {
     allot_field slab_class; /* of a descriptor, as are the rest */
     allot_field slab_capacity;
     allot_field slab_carved;
-    allot_field slab_bare_pages;
+    allot_field slab_bare_pages; /* a bit a page; blocks that begin there are free */
+    allot_field slab_stamp_ms;   /* when a block last came back; milliseconds of the monotonic clock, cut to 32 bits */
     allot_field medium_class;
     allot_field medium_capacity;
     allot_field medium_block_bytes;
     allot_field medium_free;
-    allot_field medium_remote;
+    allot_field medium_remote; /* a bit a block in both: free, if in either */
+    allot_field medium_stamp_ms;
     allot_field large_bytes;
     allot_field large_requested;
 } allot_root_heap;

@@ -46,11 +46,13 @@ const struct allot_root_heap heap_root = {
     .slab_capacity = ROOT_FIELD(struct slab, capacity),
     .slab_carved = ROOT_FIELD(struct slab, n_carved),
     .slab_bare_pages = ROOT_FIELD(struct slab, bare_pages),
+    .slab_stamp_ms = ROOT_FIELD(struct slab, stamp_ms),
     .medium_class = ROOT_FIELD(struct medium, class),
     .medium_capacity = ROOT_FIELD(struct medium, capacity),
     .medium_block_bytes = ROOT_FIELD(struct medium, block_bytes),
     .medium_free = ROOT_FIELD(struct medium, free),
     .medium_remote = ROOT_FIELD(struct medium, remote),
+    .medium_stamp_ms = ROOT_FIELD(struct medium, stamp_ms),
     .large_bytes = ROOT_FIELD(struct large, bytes),
     .large_requested = ROOT_FIELD(struct large, requested),
 };
