@@ -130,13 +130,22 @@ static void note_files(struct target *target, const char *note, size_t bytes)
         uint64_t row[3];
         memcpy(row, note + sizeof head + i * 24, sizeof row);
         size_t length = strnlen(names, (size_t)(end - names));
+        bool covered = false;
         for (size_t k = 0; k < target->n_mappings; k++) {
             struct mapping *mapping = &target->mappings[k];
             if (mapping->begin >= row[0] && mapping->end <= row[1]) {
+                covered = covered || mapping->begin == row[0];
                 free(mapping->name);
                 mapping->name = take_text("%.*s", (int)length, names);
                 mapping->offset = row[2] * head[1] + (mapping->begin - row[0]);
             }
+        }
+        if (!covered && row[0] < row[1]) { /* what the kernel or gdb left out: it is in the file */
+            char *name = take_text("%.*s", (int)length, names);
+            struct mapping *mapping = target_add_mapping(target, row[0], row[1], name);
+            mapping->offset = row[2] * head[1];
+            mapping->readable = true;
+            free(name);
         }
         names += length + 1;
     }
@@ -214,8 +223,6 @@ static bool add_load(struct target *target, const Elf64_Phdr *header)
     mapping->readable = (header->p_flags & PF_R) != 0;
     mapping->writable = (header->p_flags & PF_W) != 0;
     mapping->executable = (header->p_flags & PF_X) != 0;
-    mapping->rss_bytes = header->p_filesz;
-    target->rss_bytes += header->p_filesz;
     target->segments = take_more(target->segments, (target->n_segments + 1) * sizeof *target->segments);
     target->segments[target->n_segments++] = (struct segment){
         .begin = header->p_vaddr,
@@ -251,6 +258,35 @@ static bool read_headers(struct target *target, const Elf64_Ehdr *head)
     return good;
 }
 
+static int by_address(const void *a, const void *b)
+{
+    uint64_t left = ((const struct mapping *)a)->begin;
+    uint64_t right = ((const struct mapping *)b)->begin;
+    return left < right ? -1 : left > right;
+}
+
+/* A core doesn't tell what was resident: pages of zeros were not, as a rule. */
+static void count_resident(struct target *target)
+{
+    uint8_t states[1024];
+    for (size_t i = 0; i < target->n_mappings; i++) {
+        struct mapping *mapping = &target->mappings[i];
+        for (uint64_t at = mapping->begin; at < mapping->end && segment_at(target, at) != NULL;) {
+            uint64_t left = (mapping->end - at) / target->page_bytes;
+            size_t n = left < sizeof states ? (size_t)left : sizeof states;
+            core_pages(target, at, n, states);
+            for (size_t k = 0; k < n; k++) {
+                mapping->rss_bytes += states[k] == PAGE_RESIDENT ? target->page_bytes : 0;
+            }
+            if (n == 0) {
+                break;
+            }
+            at += n * target->page_bytes;
+        }
+        target->rss_bytes += mapping->rss_bytes;
+    }
+}
+
 bool core_open(struct target *target)
 {
     struct stat status;
@@ -277,5 +313,7 @@ bool core_open(struct target *target)
     if (target->name == NULL) {
         target->name = take_copy("");
     }
+    qsort(target->mappings, target->n_mappings, sizeof *target->mappings, by_address);
+    count_resident(target);
     return true;
 }
