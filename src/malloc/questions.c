@@ -2,6 +2,8 @@
 /* questions.c - allot_query, allot_walk, the error handler, the version: see allot/allot.h. */
 #include "malloc/malloc_internal.h"
 
+#include "arena/arena.h"
+
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
 
@@ -31,6 +33,9 @@ int allot_query(const void *address, allot_info *info)
     }
     *info = (allot_info)ALLOT_INFO_INIT;
     info->exact = 1;
+    if (arena_query(address, info)) {
+        return 0; /* its memory may be the heap's */
+    }
     struct heap_answer answer;
     heap_query(address, &answer);
     if (answer.base != NULL) {

@@ -4,6 +4,7 @@
  * The heap works before this constructor and after this destructor. The constructor adds what needs libc to be up: the
  * thread-exit key and the fork handler.
  */
+#include "arena/arena.h"
 #include "config/config.h"
 #include "heap/heap.h"
 #include "malloc/figures_internal.h"
@@ -30,6 +31,7 @@ __attribute__((constructor(101))) static void start(void)
 {
     config_init();
     heap_start();
+    arena_start();
     report_twin_library();
     if (!option(OPT_children)) {
         os_environment_forget_file("LD_PRELOAD", "liballot.so");

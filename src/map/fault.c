@@ -12,6 +12,24 @@
 #include <stdint.h>
 
 static _Atomic(fault_handler) installed;
+static _Atomic(map_range_describer) describer; /* relaxed: a function, once set the same for good */
+
+void map_range_set_describer(map_range_describer describe)
+{
+    store_relaxed(&describer, describe);
+}
+
+/* An address in a range is the range's business, whoever found the fault. */
+static struct fault describe_range(const struct fault *fault)
+{
+    struct fault told = *fault;
+    struct map_range_found found;
+    map_range_describer describe = load_relaxed(&describer);
+    if (describe != NULL && fault->arena == NULL && map_range_find(fault->address, &found)) {
+        describe(found.owner, fault->address, &told);
+    }
+    return told;
+}
 
 void fault_set_handler(fault_handler handler)
 {
@@ -36,23 +54,34 @@ static void describe_place(struct text *text, const struct fault *fault)
     text_add(text, ")");
 }
 
-void fault_report(const struct fault *fault)
+size_t fault_line(const struct fault *fault, char *line, size_t capacity)
 {
-    char line[320];
-    struct text text = text_in(line, sizeof line - 1);
+    struct text text = text_in(line, capacity);
     text_add(&text, "allot: ");
     text_add(&text, fault->name);
     text_add(&text, " of ");
     text_add_hex(&text, (uintptr_t)fault->address);
     text_add(&text, ": ");
     describe_place(&text, fault);
+    if (fault->arena != NULL) {
+        text_add(&text, ", arena ");
+        text_add(&text, fault->arena);
+    }
     text_add(&text, ", thread ");
     text_add_unsigned(&text, os_thread_id());
-    size_t length = text.length;
+    return text.length;
+}
+
+void fault_report(const struct fault *found)
+{
+    char line[320];
+    struct fault told = describe_range(found);
+    const struct fault *fault = &told;
+    size_t length = fault_line(fault, line, sizeof line - 1);
     line[length] = '\n';
     os_write_error(line, length + 1);
     line[length] = '\0';
-    int saved = errno; /* the handler's is its own */
+    int saved = errno;                                /* the handler's is its own */
     fault_handler handler = load_acquire(&installed); /* O6 */
     bool go_on = handler != NULL && handler(fault, line) && !fault->fatal;
     errno = saved;

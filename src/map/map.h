@@ -95,8 +95,8 @@ NODISCARD bool map_claim(void *begin, uint32_t from, uint32_t to);
 /* Tags a large block: each granule tells how far back the first one is. */
 void map_set_large(void *begin, size_t n_granules);
 
-/* Calls visit with the begin of each chunk that has descriptors, by ascending address within the window and the tree, until
- * it returns other than 0; that, or 0. */
+/* Calls visit with the begin of each chunk that has descriptors, by ascending address within the window and the tree,
+ * until it returns other than 0; that, or 0. */
 int map_each_chunk(int (*visit)(char *begin, void *context), void *context);
 
 /* Memory for books that live as long as the process: zeroed, aligned to a cache line, NULL when the OS refuses. */
@@ -135,6 +135,21 @@ INLINE void *map_descriptor(const void *p)
 /* What <allot/root.h> says of the map. */
 extern const struct allot_root_map map_root;
 
+/* ---- ranges: memory of any size and place, and who owns it --------------------------------------------------- */
+
+/* Ranges are added and removed by one thread at a time; of two that overlap one contains the other. Asking needs no
+ * lock. bytes is not 0. NULL when the OS refuses books; the first few hundred need none. */
+struct map_range *map_range_add(const void *begin, size_t bytes, void *owner);
+void map_range_remove(struct map_range *range);
+
+struct map_range_found {
+    char *begin;
+    size_t bytes;
+    void *owner;
+};
+/* The smallest range that an address, any 64-bit value, lies in. */
+bool map_range_find(const void *p, struct map_range_found *found);
+
 /* ---- faults: a statement about an address ------------------------------------------------------------------- */
 
 struct fault {
@@ -144,10 +159,18 @@ struct fault {
     size_t block_bytes;
     const char *state; /* of the block: "free", "live", ...; or, without a block, what the address is instead */
     bool fatal;        /* going on would damage memory: the handler can't ask for it */
+    const char *arena; /* the name of the arena that the call was for; NULL: none */
 };
 
 /* Writes the one line, asks the handler, and aborts unless that says to go on. Keeps errno. */
 void fault_report(const struct fault *fault);
+
+/* The line, into a buffer that it is cut to; its length without the NUL. */
+size_t fault_line(const struct fault *fault, char *line, size_t capacity);
+
+/* How ranges describe an address of theirs: block, state and arena of a fault that was found by somebody else. */
+typedef void (*map_range_describer)(void *owner, const void *p, struct fault *fault);
+void map_range_set_describer(map_range_describer describe);
 
 /* The handler is called with the line (without a newline) and says whether to go on. NULL: abort. */
 typedef bool (*fault_handler)(const struct fault *fault, const char *line);

@@ -87,6 +87,44 @@ int os_huge_wanted(void *begin, size_t bytes)
     return advise(begin, bytes, MADV_HUGEPAGE);
 }
 
+int os_view_purge(void *begin, size_t bytes, int protection)
+{
+    (void)protection;
+    return advise(begin, bytes, MADV_DONTNEED);
+}
+
+int os_prefer_node(void *begin, size_t bytes, int node)
+{
+    unsigned long nodes[16] = {0};
+    const size_t bits = 8 * sizeof nodes[0];
+    if ((size_t)node >= bits * (sizeof nodes / sizeof nodes[0])) {
+        return -EINVAL;
+    }
+    nodes[(size_t)node / bits] = 1ul << (size_t)node % bits;
+    int saved = errno;
+    long result = syscall(SYS_mbind, begin, bytes, 1 /* MPOL_PREFERRED */, nodes, 8 * sizeof nodes, 0);
+    int error = result == 0 || errno == ENOSYS ? 0 : -errno; /* a kernel without nodes has one */
+    errno = saved;
+    return error;
+}
+
+int os_file_make(size_t bytes)
+{
+    return unix_file_sized((int)syscall(SYS_memfd_create, "allot", 1u /* MFD_CLOEXEC */), bytes);
+}
+
+void os_file_close(int fd)
+{
+    int saved = errno;
+    syscall(SYS_close, fd);
+    errno = saved;
+}
+
+int os_file_purge(void *begin, size_t bytes)
+{
+    return advise(begin, bytes, 9 /* MADV_REMOVE */);
+}
+
 /* ---- the process -------------------------------------------------------------------------------------------- */
 
 uint64_t os_now_ms(void)
@@ -308,6 +346,11 @@ size_t os_process_resident_bytes(void)
 unsigned long os_thread_id(void)
 {
     return (unsigned long)syscall(SYS_gettid);
+}
+
+void os_yield(void)
+{
+    syscall(SYS_sched_yield);
 }
 
 /* ---- what is mapped ----------------------------------------------------------------------------------------- */

@@ -62,6 +62,48 @@ void *os_break_grow(size_t bytes);
 /* Where the break is now; NULL where there is none. */
 void *os_break_now(void);
 
+/* ---- memory as somebody wants it ---------------------------------------------------------------------------- */
+
+struct os_view {
+    size_t bytes;
+    size_t align;    /* a power of two of at least a page */
+    void *address;   /* a hint */
+    int protection;  /* PROT_*, unchanged; -1: readable and writable */
+    int flags;       /* MAP_*, beyond what the rest of this says */
+    int fd;          /* -1: anonymous */
+    uint64_t offset; /* in fd */
+    bool reserve;    /* address space alone: protection is none, nothing is charged */
+};
+
+/* A mapping. The error of the system comes back unchanged. */
+int os_view_map(const struct os_view *view, void **out);
+/* The same within distance of an address, as close to it as there is room. -ENOMEM when there is none. */
+int os_view_map_near(const struct os_view *view, const void *near, size_t distance, void **out);
+/* Whether a reservation can have these MAP_ flags: they don't share, touch or lock what isn't there yet. */
+bool os_view_flags_reserve(int flags);
+
+/* PROT_* as it is, and the error of the system unchanged. Memory that has been used before keeps its contents. */
+int os_view_protect(void *begin, size_t bytes, int protection);
+int os_protection_usual(void);   /* PROT_READ | PROT_WRITE */
+int os_protection_read(void);    /* PROT_READ */
+int os_protection_execute(void); /* PROT_READ | PROT_EXEC */
+
+/* Contents of private anonymous pages go back to the OS; afterwards they read as zeros. protection: as it is now. */
+int os_view_purge(void *begin, size_t bytes, int protection);
+
+/* MAP_SHARED. */
+int os_flags_shared(void);
+
+/* Pages to be touched from now on come from this NUMA node where there is one to be had. */
+int os_prefer_node(void *begin, size_t bytes, int node);
+
+/* A file of bytes zero bytes that has no name and goes with its descriptor and mappings; a descriptor, or a negative
+ * errno. */
+int os_file_make(size_t bytes);
+void os_file_close(int fd);
+/* Pages of such a file go back, seen through a shared mapping of it. */
+int os_file_purge(void *begin, size_t bytes);
+
 /* ---- the process -------------------------------------------------------------------------------------------- */
 
 /* Milliseconds of a monotonic clock, as coarse as is cheap (a few ms). */
@@ -152,6 +194,9 @@ unsigned long os_thread_id(void);
 /* Tells the processor that the caller spins. */
 void os_relax(void);
 
+/* Lets other threads run. */
+void os_yield(void);
+
 /* Makes the key through which thread_exit will be called. Once, before os_thread_exit_arm. Not async-signal-safe. */
 int os_thread_exit_init(void (*thread_exit)(void *));
 /* thread_exit(value) runs when the calling thread ends, before its thread-local storage goes; not for NULL, which
@@ -160,6 +205,8 @@ int os_thread_exit_arm(void *value);
 
 /* fork(): child runs in the child, before fork returns there. Not async-signal-safe. */
 int os_fork_init(void (*child)(void));
+/* The same with functions that run before it and afterwards in the parent. Not async-signal-safe. */
+int os_fork_around(void (*before)(void), void (*parent)(void), void (*child)(void));
 /* A word that is 1, but 0 in a child made by any kind of copying fork until the child writes it; NULL when the platform
  * has no such thing. The same word at each call. */
 uint32_t *os_fork_word(void);

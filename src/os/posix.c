@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
@@ -99,6 +100,55 @@ int os_huge_never(void *begin, size_t bytes)
 }
 
 int os_huge_wanted(void *begin, size_t bytes)
+{
+    (void)begin;
+    (void)bytes;
+    return -ENOSYS;
+}
+
+int os_view_purge(void *begin, size_t bytes, int protection)
+{
+    int saved = errno;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    int result = mmap(begin, bytes, protection, flags, -1, 0) == begin ? 0 : -errno;
+    errno = saved;
+    return result;
+}
+
+int os_prefer_node(void *begin, size_t bytes, int node)
+{
+    (void)begin;
+    (void)bytes;
+    (void)node;
+    return 0; /* one node, as far as these systems tell */
+}
+
+int os_file_make(size_t bytes)
+{
+    char name[] = "/allot-0123456789abcdef";
+    int saved = errno;
+    uint64_t random = os_random();
+    for (size_t i = sizeof name - 2; i >= sizeof "/allot-" - 1; i--) {
+        name[i] = "0123456789abcdef"[random % 16];
+        random /= 16;
+    }
+    int fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (fd >= 0) {
+        shm_unlink(name);
+    }
+    int result = unix_file_sized(fd, bytes);
+    errno = saved;
+    return result;
+}
+
+void os_file_close(int fd)
+{
+    int saved = errno;
+    close(fd);
+    errno = saved;
+}
+
+int os_file_purge(void *begin, size_t bytes)
 {
     (void)begin;
     (void)bytes;
@@ -246,6 +296,11 @@ unsigned long os_thread_id(void)
 #else
     return (unsigned long)(uintptr_t)pthread_self();
 #endif
+}
+
+void os_yield(void)
+{
+    sched_yield();
 }
 
 /* ---- fork --------------------------------------------------------------------------------------------------- */

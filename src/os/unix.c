@@ -175,6 +175,252 @@ void *os_break_grow(size_t bytes)
 }
 #endif
 
+/* ---- memory as somebody wants it ---------------------------------------------------------------------------- */
+
+#if defined(MAP_FIXED_NOREPLACE)
+#define AT_ONLY MAP_FIXED_NOREPLACE
+#elif defined(MAP_EXCL)
+#define AT_ONLY (MAP_FIXED | MAP_EXCL)
+#else
+#define AT_ONLY 0 /* then an address is a hint, and what came is looked at */
+#endif
+#define NEAR_TRIES 16
+
+static int view_flags(const struct os_view *view)
+{
+    int flags = view->flags | (view->fd < 0 ? MAP_ANONYMOUS : 0) | (view->reserve ? MAP_NORESERVE : 0);
+    return (flags & MAP_SHARED) != 0 ? flags : flags | MAP_PRIVATE;
+}
+
+static int map_view(const struct os_view *view, void *address, size_t bytes, int flags, void **out)
+{
+    int saved = errno;
+    int protection = view->reserve ? PROT_NONE : view->protection < 0 ? PROT_READ | PROT_WRITE : view->protection;
+    void *p = mmap(address, bytes, protection, view_flags(view) | flags, view->fd, (off_t)view->offset);
+    int error = p == MAP_FAILED ? -errno : 0;
+    errno = saved;
+    if (error == 0) {
+        *out = p;
+    }
+    return error;
+}
+
+/* Finds the room with a wider reservation, and maps over its middle. */
+static int map_view_aligned(const struct os_view *view, void **out)
+{
+    struct os_view room = {.fd = -1, .reserve = true};
+    void *wide;
+    if (view->bytes > SIZE_MAX - view->align) {
+        return -ENOMEM;
+    }
+    int error = map_view(&room, NULL, view->bytes + view->align, 0, &wide);
+    if (error != 0) {
+        return error;
+    }
+    char *begin = (char *)round_up((uintptr_t)wide, view->align);
+    error = map_view(view, begin, view->bytes, MAP_FIXED, out);
+    if (error != 0) {
+        unix_unmap(wide, view->bytes + view->align);
+        return error;
+    }
+    unix_unmap(wide, ptr_diff(begin, wide));
+    unix_unmap(begin + view->bytes, ptr_diff((char *)wide + view->align, begin));
+    return 0;
+}
+
+int os_view_map(const struct os_view *view, void **out)
+{
+    void *p;
+    void *hint = (void *)round_down((uintptr_t)view->address, os_page_bytes());
+    int error = map_view(view, hint, view->bytes, 0, &p);
+    if (error != 0) {
+        return error;
+    }
+    if (((uintptr_t)p & (view->align - 1)) != 0) {
+        unix_unmap(p, view->bytes);
+        return map_view_aligned(view, out);
+    }
+    *out = p;
+    return 0;
+}
+
+/* The free place nearest to an address, while the mappings go by in ascending order. */
+struct place_near {
+    uintptr_t wanted;
+    uintptr_t least;
+    uintptr_t most; /* the last address that it may begin at */
+    size_t bytes;
+    size_t align;
+    uintptr_t gap_begin;
+    uintptr_t best; /* 0: none yet */
+};
+
+static uintptr_t distance_of(uintptr_t a, uintptr_t b)
+{
+    return a > b ? a - b : b - a;
+}
+
+static void consider_gap(struct place_near *place, uintptr_t begin, uintptr_t end)
+{
+    begin = round_up(begin > place->least ? begin : place->least, place->align);
+    if (end <= begin || end - begin < place->bytes) {
+        return;
+    }
+    uintptr_t last = round_down(end - place->bytes, place->align);
+    last = last < place->most ? last : round_down(place->most, place->align);
+    if (last < begin) {
+        return;
+    }
+    uintptr_t wanted = round_down(place->wanted, place->align);
+    uintptr_t at = wanted < begin ? begin : wanted > last ? last : wanted;
+    if (place->best == 0 || distance_of(at, place->wanted) < distance_of(place->best, place->wanted)) {
+        place->best = at;
+    }
+}
+
+static bool gap_before(const struct os_mapping *mapping, void *context)
+{
+    struct place_near *place = context;
+    if (mapping->begin > place->gap_begin) {
+        consider_gap(place, place->gap_begin, mapping->begin);
+    }
+    place->gap_begin = mapping->end;
+    return mapping->begin <= place->most;
+}
+
+/* 1: taken. 0: somebody else has it. Otherwise a negative errno. */
+static int map_view_only_at(const struct os_view *view, uintptr_t at, void **out)
+{
+    void *p;
+    int error = map_view(view, (void *)at, view->bytes, AT_ONLY, &p);
+    if (error != 0) {
+        return error == -EEXIST ? 0 : error;
+    }
+    if ((uintptr_t)p != at) {
+        unix_unmap(p, view->bytes);
+        return 0;
+    }
+    *out = p;
+    return 1;
+}
+
+/* Another thread may be quicker, hence the tries. */
+static int map_in_gap(const struct os_view *view, struct place_near *place, void **out)
+{
+    uintptr_t first = place->gap_begin;
+    for (int i = 0; i < NEAR_TRIES; i++) {
+        place->gap_begin = first;
+        place->best = 0;
+        int error = os_mappings(gap_before, place);
+        if (error != 0) {
+            return error;
+        }
+        if (place->gap_begin <= place->most) {
+            consider_gap(place, place->gap_begin, place->most + place->bytes);
+        }
+        if (place->best == 0) {
+            return -ENOMEM;
+        }
+        int result = map_view_only_at(view, place->best, out);
+        if (result != 0) {
+            return result < 0 ? result : 0;
+        }
+    }
+    return -EAGAIN;
+}
+
+/* Where the system doesn't tell what is mapped: steps away from the address, upwards and downwards in turn. */
+static int map_by_steps(const struct os_view *view, const struct place_near *place, void **out)
+{
+    size_t step = size_max(round_up(MIB, view->align), round_up(view->bytes, view->align) / 4);
+    uintptr_t wanted = round_down(place->wanted, view->align);
+    for (size_t away = 0; away < place->most - place->least + step; away += step) {
+        const uintptr_t tries[] = {wanted + away, wanted > away ? wanted - away : 0};
+        for (size_t i = 0; i < 2; i++) {
+            if (tries[i] >= place->least && tries[i] <= place->most) {
+                int result = map_view_only_at(view, tries[i], out);
+                if (result != 0) {
+                    return result < 0 ? result : 0;
+                }
+            }
+        }
+    }
+    return -ENOMEM;
+}
+
+int os_view_map_near(const struct os_view *view, const void *near, size_t distance, void **out)
+{
+    const uintptr_t first = round_up(65536, view->align); /* below, the system maps nothing */
+    const uintptr_t last = (uintptr_t)1 << 47;
+    uintptr_t at = (uintptr_t)near;
+    struct place_near place = {.wanted = at, .bytes = view->bytes, .align = view->align, .gap_begin = first};
+    if (at >= last || view->bytes >= last) {
+        return -ENOMEM;
+    }
+    place.least = at > distance && at - distance > first ? at - distance : first;
+    uintptr_t end = at < last - size_min(distance, last) ? at + distance : last;
+    if (end < place.least || end - place.least < view->bytes) {
+        return -ENOMEM;
+    }
+    place.most = end - view->bytes;
+    int error = map_in_gap(view, &place, out);
+    return error == -ENOSYS ? map_by_steps(view, &place, out) : error;
+}
+
+bool os_view_flags_reserve(int flags)
+{
+    int refused = MAP_SHARED | MAP_FIXED;
+#if defined(MAP_POPULATE)
+    refused |= MAP_POPULATE;
+#endif
+#if defined(MAP_LOCKED)
+    refused |= MAP_LOCKED;
+#endif
+#if defined(MAP_HUGETLB)
+    refused |= MAP_HUGETLB;
+#endif
+    return (flags & refused) == 0;
+}
+
+int os_flags_shared(void)
+{
+    return MAP_SHARED;
+}
+
+int os_view_protect(void *begin, size_t bytes, int protection)
+{
+    int saved = errno;
+    int result = mprotect(begin, bytes, protection) == 0 ? 0 : -errno;
+    errno = saved;
+    return result;
+}
+
+int os_protection_usual(void)
+{
+    return PROT_READ | PROT_WRITE;
+}
+
+int os_protection_read(void)
+{
+    return PROT_READ;
+}
+
+int os_protection_execute(void)
+{
+    return PROT_READ | PROT_EXEC;
+}
+
+int unix_file_sized(int fd, size_t bytes)
+{
+    int saved = errno;
+    int result = fd < 0 ? -errno : ftruncate(fd, (off_t)bytes) == 0 ? fd : -errno;
+    if (fd >= 0 && result < 0) {
+        os_file_close(fd);
+    }
+    errno = saved;
+    return result;
+}
+
 /* ---- the process -------------------------------------------------------------------------------------------- */
 
 /* The value when entry is "name=value", copied and cut. */
@@ -397,6 +643,11 @@ int os_thread_exit_arm(void *value)
     int result = load_acquire(&os.has_exit_key) ? -pthread_setspecific(os.exit_key, value) : -EAGAIN; /* O18 */
     errno = saved;
     return result;
+}
+
+int os_fork_around(void (*before)(void), void (*parent)(void), void (*child)(void))
+{
+    return -pthread_atfork(before, parent, child);
 }
 
 int os_fork_init(void (*child)(void))

@@ -16,6 +16,9 @@
 
 int unix_unmap(void *begin, size_t bytes);
 
+/* fd, made bytes long; a negative errno when that fails, or when opening it has failed: errno says why. */
+int unix_file_sized(int fd, size_t bytes);
+
 /* The value of the entry "name=value" in a list that a NULL ends, copied and cut at capacity; false when there is none.
  */
 bool unix_find_value(char *const *entries, const char *name, char *buffer, size_t capacity);

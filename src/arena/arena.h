@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* arena.h - what other rooms may ask of the arenas. What arenas are: allot/arena.h; how they work: arena_internal.h.
+ *
+ * All memory of all arenas stands in the map's table of ranges (map_range_find), so any address can be asked whether it
+ * lies in an arena, without a lock. A tree leads to all arenas.
+ *
+ * For a leak search or a collector: memory that an arena has from the heap is a live block of the heap, of which nobody
+ * but the arena has a pointer. So such a search begins with arena_walk_live: what it visits are the roots (all that
+ * the program has in arenas that live), and heap blocks for which arena_owns_memory says yes are neither leaks nor
+ * roots: what is live in them has been visited already.
+ */
+#ifndef ARENA_ARENA_H
+#define ARENA_ARENA_H
+
+#include "base/base.h"
+
+#include <allot/arena.h>
+
+/* The block of an arena that covers an address, any 64-bit value. False when that lies in no arena. info->exact says
+ * whether another thread was changing the arena. Takes no lock; async-signal-safe. */
+bool arena_query(const void *p, allot_info *info);
+
+/* Visits the live blocks of all arenas; in a bump arena what has been cut is one block a piece of memory. Allocates
+ * nothing. Takes no lock: other threads are stopped, at any instruction, or the answer is near. A value other than 0
+ * ends it. */
+int arena_walk_live(int (*visit)(const void *begin, size_t bytes, const allot_arena *arena, void *context),
+                    void *context);
+
+/* Visits all arenas, parents before children. Takes no lock, as arena_walk_live. */
+int arena_each(int (*visit)(allot_arena *arena, unsigned depth, void *context), void *context);
+
+/* Whether a heap block, by any address in it, is memory or books of an arena. Takes no lock. */
+bool arena_owns_memory(const void *p);
+
+/* Start-up, from the first constructor: what fork needs. */
+void arena_start(void);
+
+/* The calling thread ends: its own free blocks go back to the arenas. */
+void arena_thread_exit(void);
+
+#endif
