@@ -393,17 +393,22 @@ static struct {
     unsigned n;
     size_t bytes; /* of the class looked at */
     unsigned n_free;
+    unsigned n_elsewhere; /* free ones that may be the thread's or another's: nothing tells which */
 } held;
 
 /* context: NULL the first time, when they are only counted. */
 static int collect_free(const allot_info *info, void *context)
 {
-    if (info->state == ALLOT_STATE_FREE && info->room == ALLOT_ROOM_HEAP && info->size_bytes == held.bytes &&
-        own_has(info->base) && held.n_free < MAX_SLOTS / 3) {
-        held.n_free++;
-        if (context != NULL) {
-            *set_find(info->base) = (struct slot){info->base, 1};
-        }
+    if (info->state != ALLOT_STATE_FREE || info->room != ALLOT_ROOM_HEAP || info->size_bytes != held.bytes) {
+        return 0;
+    }
+    if (!own_has(info->base) || held.n_free == MAX_SLOTS / 3) {
+        held.n_elsewhere++;
+        return 0;
+    }
+    held.n_free++;
+    if (context != NULL) {
+        *set_find(info->base) = (struct slot){info->base, 1};
     }
     return 0;
 }
@@ -424,7 +429,7 @@ static bool hold_one(size_t bytes)
     return slot->at != NULL;
 }
 
-/* As many again as four slabs hold may come from elsewhere first: an allocator may have its reasons. */
+/* All other free ones, and as many again as four slabs hold, may come first: an allocator may have its reasons. */
 void blocks_check_reuse(size_t bytes)
 {
     if (bytes > MAX_SMALL || bytes < sizeof(void *)) {
@@ -436,8 +441,9 @@ void blocks_check_reuse(size_t bytes)
     allot_walk(collect_free, NULL);
     set_clear(held.n_free);
     held.n_free = 0;
+    held.n_elsewhere = 0;
     allot_walk(collect_free, &held);
-    size_t limit = held.n_free + ((size_t)4 << GRANULE_SHIFT) / held.bytes + 512;
+    size_t limit = held.n_free + held.n_elsewhere + ((size_t)4 << GRANULE_SHIFT) / held.bytes + 512;
     unsigned n_missing = held.n_free;
     while (n_missing > 0 && held.n < limit && held.n < MAX_HELD) {
         n_missing -= hold_one(bytes);

@@ -371,8 +371,10 @@ static bool is_chosen(struct run *run, struct path *path, uintptr_t at, unsigned
     struct address *address = find_address(path, at);
     if (run->mode == MODE_ALWAYS && path->n <= options.budget) {
         /* What the handlers did leads elsewhere soon: every boundary there is. But the pool's calls begin anew when a
-         * handler was quicker, and have to be left alone for that long now and then. */
-        if ((run->call->flags & CALL_POOL) != 0 && ++path->n_strays % 61 != 0) {
+         * handler was quicker, and a collection takes what handlers have freed meanwhile: these have to be left alone for
+         * so long now and then that they come to an end. */
+        bool may_not_end = (run->call->flags & CALL_POOL) != 0 || run->result->n_tried > 5 * path->n + 20000;
+        if (may_not_end && ++path->n_strays % 61 != 0) {
             return false;
         }
         run->result->n_tried++;
@@ -529,7 +531,8 @@ static void walk(struct run *run, struct tracee *t, struct path *path)
         if (stands) {
             step(run, t, path, k);
         }
-        bool endless = n > 20 * path->n + 1000000; /* a heap that retires sorts all it holds */
+        /* A heap that retires sorts all it holds, and what handlers have freed. */
+        bool endless = n > 20 * path->n + 1000000 + 300 * run->result->n_tried;
         if (!t->ended && (endless || is_fault(t->signal))) {
             char text[100];
             snprintf(text, sizeof text, "%s, signal %d (%s)", endless ? "the path has no end" : "stopped", t->signal,
