@@ -122,7 +122,7 @@ struct CACHE_ALIGNED heap {
     bool filling;          /* see heap_set_fill */
     bool in_slow;          /* a slow path is under way: the lists may be half changed */
     uint32_t tick_ms;      /* of the last look at the clock's duties */
-    size_t limit_bytes;    /* the sum of all bins' limits */
+    size_t learned_bytes;  /* the sum of what all bins have learned; no limit is above that */
     struct heap *next_own; /* other heaps of the same thread, see heap_enter */
     _Atomic(_Atomic(struct heap *) *)
         current_of; /* the owner's thread-local current; tells a forked child who was inside */

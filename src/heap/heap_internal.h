@@ -42,7 +42,7 @@ struct medium {
     uint8_t remote_purged;       /* under owner.sort_lock: all pages are zero */
     _Atomic uint64_t free;       /* written by the owner, read by any, relaxed */
     uint64_t touched;            /* handed out since the pages were zero */
-    uint32_t stamp_ms;           /* when a block was last freed */
+    uint32_t stamp_ms;           /* when a block was last freed, by the clock's last look: see medium_date */
     uint32_t purged_ms;          /* when pages last went to the OS for want of room under the cap; 0: never */
     _Atomic uint64_t remote;     /* any thread: freed by others, not yet the owner's. O13 */
     struct medium *remote_next;  /* in owner.medium_inbox */
@@ -247,6 +247,8 @@ void medium_report_twice(const char *block);
 /* Free blocks' pages to the OS, of slabs quiet since before stamp_ms; how many bytes. */
 size_t medium_purge(struct heap *h, uint32_t stamp_ms);
 void medium_unlearn(struct heap *h);
+/* A look at the clock after one at last_ms: what was freed in between is as old as it can be told to be, new. */
+void medium_date(struct heap *h, uint32_t last_ms);
 
 /* ---- large.c ------------------------------------------------------------------------------------------------ */
 

@@ -432,9 +432,11 @@ void heap_tick(struct heap *h, uint64_t now_ms)
     if (now - h->tick_ms < TICK_MS) {
         return;
     }
+    uint32_t last = h->tick_ms;
     h->tick_ms = now;
     heap_follow_fill(h);
     bin_unlearn(h, now);
+    medium_date(h, last);
     medium_unlearn(h);
     medium_purge(h, now - (uint32_t)option(OPT_purge_age));
     outbox_flush(h);

@@ -96,12 +96,16 @@ static int32_t first_limit(size_t size)
     return (int32_t)(blocks < most ? blocks : most);
 }
 
-static void set_limit(struct heap *h, struct bin *bin, int32_t limit)
+static void set_limit(struct bin *bin, int32_t limit)
 {
-    int32_t more = limit - bin->limit;
-    h->limit_bytes += (size_t)more * bin->size;
-    bin->room += more;
+    bin->room += limit - bin->limit;
     bin->limit = limit;
+}
+
+static void set_learned(struct heap *h, struct bin *bin, int32_t learned)
+{
+    h->learned_bytes += (size_t)(learned - bin->learned) * bin->size;
+    bin->learned = learned;
 }
 
 void bin_init(struct heap *h, unsigned c)
@@ -111,8 +115,8 @@ void bin_init(struct heap *h, unsigned c)
     bin->size = (uint32_t)size;
     bin->magic = UINT32_MAX / bin->size + 1;
     bin->bias = (uint32_t)(GRANULE_BYTES % size) * bin->magic;
-    bin->learned = first_limit(size);
-    set_limit(h, bin, bin->learned);
+    set_learned(h, bin, first_limit(size));
+    set_limit(bin, bin->learned);
 }
 
 /* A refill takes n blocks, some of which were sorted a moment ago. */
@@ -120,8 +124,8 @@ static void learn(struct heap *h, struct bin *bin, int32_t n, uint32_t now_ms)
 {
     int32_t limit = bin->learned * 2 > n ? bin->learned * 2 : n;
     size_t more = (size_t)(limit - bin->learned) * bin->size;
-    if ((size_t)limit * bin->size <= BIN_BYTES_MOST && h->limit_bytes + more <= (size_t)option(OPT_bin_bytes)) {
-        bin->learned = limit;
+    if ((size_t)limit * bin->size <= BIN_BYTES_MOST && h->learned_bytes + more <= (size_t)option(OPT_bin_bytes)) {
+        set_learned(h, bin, limit);
         bin->learned_ms = now_ms;
     }
 }
@@ -132,9 +136,9 @@ void bin_unlearn(struct heap *h, uint32_t now_ms)
         struct bin *bin = &h->bins[c];
         int32_t first = first_limit(bin->size);
         if (bin->learned > first && now_ms - bin->learned_ms > UNLEARN_MS) {
-            bin->learned = bin->learned / 2 > first ? bin->learned / 2 : first;
+            set_learned(h, bin, bin->learned / 2 > first ? bin->learned / 2 : first);
             if (bin->limit > bin->learned) {
-                set_limit(h, bin, bin->learned);
+                set_limit(bin, bin->learned);
                 bin_sort(h, bin, -bin->room);
             }
         }
@@ -389,7 +393,7 @@ bool bin_refill(struct heap *h, unsigned c)
     if (slab != NULL && (uint32_t)now - slab->stamp_ms < LEARN_MS) {
         learn(h, bin, slab->n_free, (uint32_t)now);
     }
-    set_limit(h, bin, bin->learned);
+    set_limit(bin, bin->learned);
     if (slab == NULL) {
         return carve(h, c);
     }
@@ -423,7 +427,7 @@ static void follow_live(struct heap *h, struct bin *bin)
     if (limit >= bin->limit) {
         return;
     }
-    set_limit(h, bin, limit);
+    set_limit(bin, limit);
     bin_sort(h, bin, -bin->room);
     struct slab *carved = carved_slab(bin);
     if (live == 0 && carved != NULL && all_back(carved)) {

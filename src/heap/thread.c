@@ -154,18 +154,19 @@ static struct heap *heap_make(void)
     if (!span_prepare()) {
         return NULL;
     }
+    struct heap_page *page;
+    void *books = NULL;
     uint32_t i = load_relaxed(&heaps.n_heaps);
-    do {
-        if (i >= TABLE_PAGES * PAGE_HEAPS) {
+    do { /* the number last: whoever is refused memory, however often, uses none up */
+        page = i >= TABLE_PAGES * PAGE_HEAPS ? NULL : table_page(i);
+        if (page != NULL && books == NULL) {
+            /* To a page of its own: what a thread with few blocks touches is the first one. */
+            books = map_books(sizeof(struct heap) + os_page_bytes());
+        }
+        if (page == NULL || books == NULL) {
             return NULL;
         }
     } while (!cas_weak_relaxed(&heaps.n_heaps, &i, i + 1));
-    struct heap_page *page = table_page(i);
-    /* To a page of its own: what a thread with few blocks touches is the first one. */
-    void *books = page == NULL ? NULL : map_books(sizeof(struct heap) + os_page_bytes());
-    if (books == NULL) {
-        return NULL; /* the number is lost; memory has run out anyway */
-    }
     struct heap *h = (struct heap *)round_up((uintptr_t)books, os_page_bytes());
     heap_init(h, i);
     store_release(&page->heaps[i % PAGE_HEAPS], h); /* O16 */

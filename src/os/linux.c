@@ -66,12 +66,23 @@ bool os_extend(void *begin, size_t old_bytes, size_t new_bytes)
     return p != MAP_FAILED;
 }
 
+/* Is something mapped at every page? */
+static bool is_mapped(void *begin, size_t bytes)
+{
+    int saved = errno;
+    bool result = msync(begin, bytes, MS_ASYNC) == 0;
+    errno = saved;
+    return result;
+}
+
 bool os_remap(void *begin, size_t old_bytes, size_t new_bytes, void *target)
 {
     int saved = errno;
     bool moved = mremap(begin, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
     errno = saved;
-    if (!moved) {
+    /* Kernels before 6.17 unmap the target first and refuse then: by now another thread may have been given the place.
+     */
+    if (!moved && is_mapped(target, new_bytes)) {
         unix_unmap(target, new_bytes);
     }
     return moved;

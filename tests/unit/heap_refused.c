@@ -2,7 +2,9 @@
 /* heap_refused.c - the heap on an OS that refuses, and what it gives back to one that does not. */
 #include "child.h"
 
-#include "heap/heap.h"
+#include <pthread.h>
+
+#include "heap/heap_internal.h"
 #include "os/fake.h"
 #include "os/os.h"
 #include "span/span.h"
@@ -131,6 +133,36 @@ static void a_second_trim_finds_nothing(void **state)
     child_succeeds(trim_twice, NULL);
 }
 
+static void *take_one(void *unused)
+{
+    (void)unused;
+    return heap_malloc(1);
+}
+
+/* Threads whose end nobody sees: each would have a heap of its own. */
+static void start_threads_without_memory(void *unused)
+{
+    (void)unused;
+    enum { n_threads = 400 };
+    EXPECT(heap_malloc(1) != NULL);
+    for (size_t i = 0; i < n_threads; i++) {
+        pthread_t thread;
+        EXPECT(pthread_create(&thread, NULL, take_one, NULL) == 0);
+        pthread_join(thread, NULL);
+        fake_fail(FAKE_ANY, 1, SIZE_MAX);
+    }
+    EXPECT(heap_count() < n_threads);
+    for (size_t i = 0; i < heap_count(); i++) {
+        EXPECT(heap_by_index(i) != NULL);
+    }
+}
+
+static void a_refused_heap_uses_up_no_number(void **state)
+{
+    (void)state;
+    child_succeeds(start_threads_without_memory, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +170,7 @@ int main(void)
         cmocka_unit_test(large_blocks_grow_or_stay),
         cmocka_unit_test(a_mapping_shrinks),
         cmocka_unit_test(refused_purges_leave_no_contents),
+        cmocka_unit_test(a_refused_heap_uses_up_no_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -218,6 +218,26 @@ static void refused_remapping_leaves_the_mapping(void **state)
     assert_int_equal(os_release(p, 4 * page), 0);
 }
 
+/* A kernel that gives the target away before it refuses: what another thread was given there meanwhile stays. */
+static void refused_remapping_leaves_what_others_have(void **state)
+{
+    (void)state;
+    char *p = os_map(4 * page, page);
+    char *target = os_reserve(4 * page, page);
+    if (!os_remap(p, 4 * page, 4 * page, target)) {
+        assert_int_equal(os_release(p, 4 * page), 0);
+        return; /* one that never asks the kernel still has the whole target */
+    }
+    p = target;
+    target = os_reserve(16 * page, page);
+    assert_int_equal(os_release(target, 2 * page), 0);
+    assert_int_equal(os_commit(target + 3 * page, page), 0); /* another's */
+    assert_false(os_remap(p + 1, 4 * page, 16 * page, target));
+    target[3 * page] = 1;
+    assert_int_equal(os_release(target + 2 * page, 14 * page), 0);
+    assert_int_equal(os_release(p, 4 * page), 0);
+}
+
 static void extending_stays_in_place(void **state)
 {
     (void)state;
@@ -323,6 +343,7 @@ int main(void)
         TEST(lazily_purged_memory_is_zero_or_as_it_was),
         TEST(remapping_keeps_contents),
         TEST(refused_remapping_leaves_the_mapping),
+        TEST(refused_remapping_leaves_what_others_have),
         TEST(extending_stays_in_place),
         TEST(too_much_is_refused),
         TEST(resident_bytes_are_those_touched),
