@@ -18,7 +18,7 @@ function(allot_shared target output)
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_options(${target} PRIVATE
     LINKER:--version-script=${PROJECT_SOURCE_DIR}/cmake/exports.map
-    LINKER:-z,nodelete LINKER:-z,now LINKER:-z,relro LINKER:--as-needed LINKER:--exclude-libs,ALL -static-libgcc)
+    LINKER:--eh-frame-hdr LINKER:-z,nodelete LINKER:-z,now LINKER:-z,relro LINKER:--as-needed LINKER:--exclude-libs,ALL -static-libgcc)
   if(NOT ALLOT_SANITIZE)
     target_link_options(${target} PRIVATE LINKER:-z,defs)
   endif()

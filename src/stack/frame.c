@@ -7,6 +7,7 @@
  *           pointer is saved at another one or was left alone. Other registers are lost track of.
  * 2 Exact   .eh_frame, each time, with all registers: for signal frames, and for what doesn't fit one word.
  *           Where that needs a register that was lost track of, the walk begins anew with this way alone.
+ *           A signal handler's return whose libc says nothing of it is known by its code, as the kernel knows it.
  * 3 Chain   nothing is said of the address: the frame pointer, if it could be one, leads to the caller's.
  *
  * A step must lead up the stack; what doesn't, ends it. What is read is read only after the system has said that it is
@@ -17,6 +18,7 @@
 #include "stack/stack_internal.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define FP OS_REGISTER_FP
 #define SP OS_REGISTER_SP
@@ -438,6 +440,37 @@ static bool step_chain(struct cursor *cursor)
     return true;
 }
 
+/* ---- the way out of a signal handler ------------------------------------------------------------------------- */
+
+#if defined(__x86_64__) && defined(__linux__)
+/* What glibc's tables say of it, for libcs without tables: the context lies on the stack. */
+static bool step_return(struct cursor *cursor)
+{
+    static const uint8_t code[] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05}; /* mov $15, %rax; syscall */
+    static const uint8_t places[] = {144, 136, 152, 128, 112, 104, 120, 160, 40, 48, 56, 64, 72, 80, 88, 96, 168};
+    uintptr_t pc = cursor->registers.of[PC];
+    uintptr_t sp = cursor->registers.of[SP];
+    struct cursor caller = {.known = ~(uint64_t)0, .interrupted = true, .exact = cursor->exact};
+    if (!os_readable((const void *)pc) || !os_readable((const void *)(pc + sizeof code - 1)) ||
+        memcmp((const void *)pc, code, sizeof code) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < OS_REGISTERS; i++) {
+        if (!read_word(sp + places[i], &caller.registers.of[i])) {
+            return false;
+        }
+    }
+    *cursor = caller;
+    return true;
+}
+#else
+static bool step_return(struct cursor *cursor)
+{
+    (void)cursor;
+    return false;
+}
+#endif
+
 /* ---- walking ------------------------------------------------------------------------------------------------ */
 
 static bool step_by_rules(struct cursor *cursor, uintptr_t pc)
@@ -461,7 +494,7 @@ static bool step(struct cursor *cursor)
         went = step_by_rules(cursor, pc);
         break;
     case FORM_CHAIN:
-        went = step_chain(cursor);
+        went = step_return(cursor) || step_chain(cursor);
         break;
     default:
         return false;

@@ -19,4 +19,5 @@ endforeach()
 if(NOT ALLOT_OS STREQUAL "posix")
   allot_test(unit.stack_capture stack_capture.c)
   target_compile_options(unit.stack_capture PRIVATE -fomit-frame-pointer)
+  target_link_options(unit.stack_capture PRIVATE LINKER:--eh-frame-hdr) # musl-gcc leaves it out
 endif()

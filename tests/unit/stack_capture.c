@@ -136,18 +136,23 @@ static void handle(int signal)
 
 static uintptr_t raiser_returns_to;
 
-static __attribute__((noinline)) int raise_here(int signal)
+/* By an instruction of its own, where there is one: a libc without tables can't be passed through. */
+static __attribute__((noinline)) void raise_here(void)
 {
     raiser_returns_to = HERE;
-    return raise(signal) + 1;
+#if defined(__x86_64__)
+    __asm__ volatile("int3" : : : "memory");
+#else
+    raise(SIGTRAP);
+#endif
 }
 
 static void handlers_lead_to_what_they_interrupted(void **state)
 {
     (void)state;
-    signal(SIGUSR1, handle);
+    signal(SIGTRAP, handle);
     n_pcs = 0;
-    raise_here(SIGUSR1);
+    raise_here();
     assert_true(contains(raiser_returns_to));
 }
 
@@ -158,9 +163,9 @@ static void handlers_on_a_stack_of_their_own_too(void **state)
     stack_t alternate = {.ss_sp = other, .ss_size = sizeof other};
     struct sigaction action = {.sa_handler = handle, .sa_flags = SA_ONSTACK};
     assert_int_equal(sigaltstack(&alternate, NULL), 0);
-    assert_int_equal(sigaction(SIGUSR2, &action, NULL), 0);
+    assert_int_equal(sigaction(SIGTRAP, &action, NULL), 0);
     n_pcs = 0;
-    raise_here(SIGUSR2);
+    raise_here();
     assert_true(contains(raiser_returns_to));
 }
 
@@ -176,13 +181,13 @@ static void a_context_is_followed(void **state)
 {
     (void)state;
     struct sigaction action = {.sa_sigaction = handle_with_context, .sa_flags = SA_SIGINFO};
-    assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
-    raise_here(SIGUSR1);
+    assert_int_equal(sigaction(SIGTRAP, &action, NULL), 0);
+    raise_here();
     assert_true(contains(raiser_returns_to));
 }
 #endif
 
-#if defined(__linux__) && defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 /* ---- every instruction -------------------------------------------------------------------------------------- */
 
 #define TRAP_FLAG 0x100u
@@ -228,7 +233,7 @@ static void every_instruction_knows_its_callers(void **state)
     work_to_step_through();
     assert_true(n_steps > 500);
     /* Between the push of the flags and their pop, which no table describes. */
-    assert_in_range(n_lost, 0, 2);
+    assert_true(n_lost <= 2);
 }
 #endif
 
@@ -316,7 +321,7 @@ int main(void)
         cmocka_unit_test(handlers_on_a_stack_of_their_own_too),
         cmocka_unit_test(a_context_is_followed),
 #endif
-#if defined(__linux__) && defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__GLIBC__) && defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(every_instruction_knows_its_callers),
 #endif
         cmocka_unit_test(a_stack_has_one_number),
