@@ -37,6 +37,7 @@
 
 #include "base/atomic.h"
 #include "base/base.h"
+#include "base/hooks.h"
 #include "map/map.h"
 
 /* Classes: 16-byte steps to 128, then eight to each doubling. Small ones have bins; medium ones slabs of many granules
@@ -119,7 +120,7 @@ struct CACHE_ALIGNED heap {
     struct bin bins[SMALL_CLASSES + 1];                           /* the last one is always empty, see heap_set_fill */
 
     /* owner only */
-    bool filling;          /* see heap_set_fill */
+    bool filling;          /* no fast path: see heap_set_fill and base/hooks.h */
     bool in_slow;          /* a slow path is under way: the lists may be half changed */
     uint32_t tick_ms;      /* of the last look at the clock's duties */
     size_t learned_bytes;  /* the sum of what all bins have learned; no limit is above that */
@@ -138,6 +139,7 @@ struct CACHE_ALIGNED heap {
     uint32_t medium_calls;    /* since the last look at the clock */
     uint64_t sampled_bytes;   /* what the classes hold of the requests that came the slow way */
     uint64_t requested_bytes; /* what these asked for */
+    int32_t until_sample;     /* about how many blocks may go by until one is sampled */
 
     /* any thread */
     CACHE_ALIGNED _Atomic uint32_t state;
@@ -164,16 +166,17 @@ extern __thread _Atomic(struct heap *) heap_current;
 
 /* ---- slow paths --------------------------------------------------------------------------------------------- */
 
-void *heap_malloc_slow(size_t bytes);
+void *heap_malloc_slow(size_t bytes, enum block_kind kind);
 /* The bin of h was empty, or its head b is damaged (b not NULL); current is lent. */
-void *heap_refill_malloc(struct heap *h, size_t bytes, struct block *damaged);
-void heap_free_slow(void *p);
+void *heap_refill_malloc(struct heap *h, size_t bytes, enum block_kind kind, struct block *damaged);
+/* said_bytes: what whoever frees says the size is, or HOOK_SIZE_UNKNOWN. */
+void heap_free_slow(void *p, enum block_kind kind, size_t said_bytes, size_t said_align);
 /* bin of h has passed its limit; current is lent. */
 void heap_sort_bin(struct heap *h, struct bin *bin);
 
 /* ---- fast paths --------------------------------------------------------------------------------------------- */
 
-INLINE void *heap_malloc(size_t bytes)
+INLINE void *heap_malloc_as(enum block_kind kind, size_t bytes)
 {
     struct heap *h = load_relaxed(&heap_current);
     size_t c;
@@ -182,18 +185,18 @@ INLINE void *heap_malloc(size_t bytes)
     } else if (bytes <= SMALL_LARGEST) {
         c = h->upper_class_of[(bytes + TABLE_UPPER_STEP - 1) / TABLE_UPPER_STEP];
     } else {
-        return heap_malloc_slow(bytes);
+        return heap_malloc_slow(bytes, kind);
     }
     store_relaxed(&heap_current, HEAP_LENT);
     signal_fence();
     struct bin *bin = &h->bins[c];
     struct block *b = bin->head;
     if (UNLIKELY(b == NULL)) {
-        return heap_refill_malloc(h, bytes, NULL);
+        return heap_refill_malloc(h, bytes, kind, NULL);
     }
     uintptr_t link = load_relaxed(&b->link);
     if (UNLIKELY((link ^ load_relaxed(&b->sum)) != (h->secret ^ (uintptr_t)b))) {
-        return heap_refill_malloc(h, bytes, b);
+        return heap_refill_malloc(h, bytes, kind, b);
     }
     bin->head = (struct block *)link;
     bin->room++;
@@ -203,18 +206,18 @@ INLINE void *heap_malloc(size_t bytes)
     return b;
 }
 
-INLINE void heap_free(void *p)
+INLINE void heap_free_as(enum block_kind kind, void *p, size_t said_bytes, size_t said_align)
 {
     struct heap *h = load_relaxed(&heap_current);
     uintptr_t at = (uintptr_t)p;
     uintptr_t granule = (at - h->window_begin) >> GRANULE_SHIFT;
     if (UNLIKELY(granule >= h->window_granules)) {
-        heap_free_slow(p);
+        heap_free_slow(p, kind, said_bytes, said_align);
         return;
     }
     uint32_t x = load_relaxed(&h->window_tags[granule]) ^ h->tag;
     if (UNLIKELY(x >= SMALL_CLASSES)) {
-        heap_free_slow(p);
+        heap_free_slow(p, kind, said_bytes, said_align);
         return;
     }
     struct bin *bin = &h->bins[x];
@@ -225,7 +228,7 @@ INLINE void heap_free(void *p)
     /* In this order: a misplaced pointer's word 1 may lie outside. */
     if (UNLIKELY((uint32_t)(at % GRANULE_BYTES) * bin->magic - bin->bias >= bin->magic) ||
         UNLIKELY(at - bin->fresh_begin < bin->fresh_bytes) || UNLIKELY((load_relaxed(&b->sum) ^ key) >> 48 == 0)) {
-        heap_free_slow(p);
+        heap_free_slow(p, kind, said_bytes, said_align);
         return;
     }
     store_relaxed(&heap_current, HEAP_LENT);
@@ -242,12 +245,22 @@ INLINE void heap_free(void *p)
     store_relaxed(&heap_current, h);
 }
 
+INLINE void *heap_malloc(size_t bytes)
+{
+    return heap_malloc_as(KIND_MALLOC, bytes);
+}
+
+INLINE void heap_free(void *p)
+{
+    heap_free_as(KIND_MALLOC, p, HOOK_SIZE_UNKNOWN, 0);
+}
+
 /* ---- the rest of the family --------------------------------------------------------------------------------- */
 
 /* As the functions of allot.h that they are named after. */
 void *heap_calloc(size_t n, size_t item_bytes);
 void *heap_realloc(void *p, size_t bytes);
-void *heap_aligned(size_t align, size_t bytes); /* align: a power of two */
+void *heap_aligned_as(enum block_kind kind, size_t align, size_t bytes); /* align: a power of two */
 size_t heap_usable(const void *p);
 void heap_free_sized(void *p, size_t bytes);
 void heap_free_aligned_sized(void *p, size_t align, size_t bytes);
@@ -255,6 +268,22 @@ bool heap_try_expand(void *p, size_t bytes);
 size_t heap_good_size(size_t bytes);
 size_t heap_class_size(unsigned c); /* c < CLASS_COUNT */
 size_t heap_malloc_batch(size_t bytes, void **out, size_t n);
+
+/* ---- for those who set hooks -------------------------------------------------------------------------------- */
+
+/* A block of the heap itself, past hooks and fills; to a heap_raw_free. NULL: refused. A handler inside gets the
+ * pool's.
+ */
+void *heap_raw_malloc(size_t bytes, size_t align);
+void heap_raw_free(void *block);
+
+/* The block of a slab that covers p, freed or not; false when there is none, for large blocks and the pool's too. */
+struct heap_slab_block {
+    char *begin;
+    size_t bytes;
+    bool live;
+};
+bool heap_slab_block(const void *p, struct heap_slab_block *block);
 
 /* ---- threads, fork, giving back ----------------------------------------------------------------------------- */
 

@@ -61,7 +61,7 @@ _Static_assert(sizeof(struct medium) <= DESCRIPTOR_BYTES, "descriptor");
 _Static_assert(sizeof(struct large) <= DESCRIPTOR_BYTES, "descriptor");
 
 /* What a pointer is, as far as map and descriptor tell without looking at the block. */
-enum place_kind { PLACE_NONE, PLACE_GONE, PLACE_SMALL, PLACE_MEDIUM, PLACE_LARGE, PLACE_POOL };
+enum place_kind { PLACE_NONE, PLACE_GONE, PLACE_SMALL, PLACE_MEDIUM, PLACE_LARGE, PLACE_POOL, PLACE_GUARD };
 
 struct place {
     enum place_kind kind;
@@ -69,6 +69,7 @@ struct place {
     char *block;       /* the block that covers the address; NULL when none does */
     size_t bytes;      /* its usable size */
     size_t offset;     /* of the address */
+    bool guard_live;   /* PLACE_GUARD: what its hook says */
     bool unmapped;     /* PLACE_GONE: the block had a mapping of its own, and the address may be another's now */
     unsigned index;    /* PLACE_SMALL: counted from the first block; PLACE_MEDIUM: its bit */
 };
@@ -164,7 +165,7 @@ unsigned class_medium_granules(unsigned c);
  * memory: then the pool serves. */
 struct heap *heap_enter(void);
 void heap_leave(struct heap *h);
-/* Brings the heap's fast path in line with option fill. */
+/* Brings the heap's fast path in line with option fill and the hooks. */
 void heap_follow_fill(struct heap *h);
 #define TABLE_PAGES 256u
 #define PAGE_HEAPS 512u

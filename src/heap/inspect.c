@@ -24,6 +24,13 @@ static void query_pool(const void *p, struct heap_answer *answer)
     }
 }
 
+/* Freed by the program, and kept back by a hook: free to whoever asks. */
+static bool is_kept_back(const struct heap_answer *answer)
+{
+    const struct hooks *hooks = hooks_now();
+    return answer->live && hooks != NULL && hooks->all && hooks->is_freed(answer->base);
+}
+
 static bool state_is_live(const struct place *place)
 {
     struct place base = *place;
@@ -45,6 +52,7 @@ void heap_query(const void *p, struct heap_answer *answer)
         answer->base = place.block;
         answer->bytes = place.bytes;
         answer->live = state_is_live(&place);
+        answer->live = answer->live && !is_kept_back(answer);
     }
 }
 
@@ -64,12 +72,24 @@ static int walk_slab(struct walk *walk, struct place place, size_t n, char *firs
         place.index = (unsigned)i;
         place.block = first + i * bytes;
         struct heap_answer answer = {.base = place.block, .bytes = bytes, .live = place_live(&place), .exact = exact};
+        answer.live = answer.live && !is_kept_back(&answer);
         int result = walk->visit(&answer, walk->context);
         if (result != 0) {
             return result;
         }
     }
     return 0;
+}
+
+static int walk_guard(struct walk *walk, const char *at)
+{
+    struct hook_block block;
+    const struct hooks *hooks = hooks_now();
+    if (hooks == NULL || !hooks->locate(at, &block)) {
+        return 0;
+    }
+    struct heap_answer answer = {.base = block.begin, .bytes = block.bytes, .live = block.live, .exact = true};
+    return walk->visit(&answer, walk->context);
 }
 
 static int walk_large(struct walk *walk, const struct large *large)
@@ -89,6 +109,9 @@ static int walk_place(struct walk *walk, struct place place)
         struct medium *m = (struct medium *)place.span;
         return walk_slab(walk, place, load_relaxed(&m->capacity), m->span.begin, load_relaxed(&m->block_bytes));
     }
+    if (place.kind == PLACE_GUARD) {
+        return walk_guard(walk, place.span->begin);
+    }
     return place.kind == PLACE_LARGE ? walk_large(walk, (struct large *)place.span) : 0;
 }
 
@@ -97,12 +120,14 @@ static bool is_used(const char *granule)
 {
     uint32_t tag = map_tag_acquire(granule);
     uint32_t code = map_tag_code(tag);
-    return code == MAP_CODE_LARGE || (code < MAP_CODE_OTHER && map_tag_heap(tag) >= MAP_HEAP_FIRST);
+    return code == MAP_CODE_LARGE || code == MAP_CODE_GUARD ||
+           (code < MAP_CODE_OTHER && map_tag_heap(tag) >= MAP_HEAP_FIRST);
 }
 
 static bool is_whole(const struct place *place)
 {
-    return (place->kind == PLACE_MEDIUM || place->kind == PLACE_LARGE) && place->span->n_granules > 0;
+    return (place->kind == PLACE_MEDIUM || place->kind == PLACE_LARGE || place->kind == PLACE_GUARD) &&
+           place->span->n_granules > 0;
 }
 
 /* How many granules, from at on, place's span has. */
@@ -227,7 +252,7 @@ static int sum_area(void *begin, size_t n, void *context)
         size_t resident = os_resident_bytes(at, step << GRANULE_SHIFT);
         if (place.kind == PLACE_LARGE) {
             add_large(sums, (struct large *)place.span);
-        } else if (place.kind == PLACE_SMALL || place.kind == PLACE_MEDIUM) {
+        } else if (place.kind == PLACE_SMALL || place.kind == PLACE_MEDIUM || place.kind == PLACE_GUARD) {
             add_slab(sums, resident);
         } else {
             sums->figures->rss_kept += resident;

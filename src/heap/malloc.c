@@ -122,8 +122,62 @@ static void *medium_malloc_often(size_t bytes)
     return p;
 }
 
-void *heap_malloc_slow(size_t bytes)
+/* ---- hooks -------------------------------------------------------------------------------------------------- */
+
+/* One call of the slow path for a small block stands for about so many blocks. */
+#define REFILL_BLOCKS 32
+
+/* Whether the hooks are to be asked for a block: for every one, or for one that is due. A call from inside another, and
+ * one without a heap, is not. */
+static const struct hooks *hooks_for(size_t bytes)
 {
+    const struct hooks *hooks = hooks_now();
+    if (LIKELY(hooks == NULL) || hooks->all) {
+        return hooks;
+    }
+    struct heap *h = load_relaxed(&heap_current);
+    if (h == HEAP_LENT || h == HEAP_CLOSED) {
+        return NULL;
+    }
+    h->until_sample -= bytes <= SMALL_LARGEST ? REFILL_BLOCKS : 1;
+    if (LIKELY(h->until_sample > 0)) {
+        return NULL;
+    }
+    h->until_sample = hooks->until_sample();
+    return hooks;
+}
+
+/* *served: the answer stands, NULL included. */
+static void *hook_take(const struct hook_take *wanted, bool *served)
+{
+    *served = false;
+    const struct hooks *hooks = wanted->bytes > PTRDIFF_MAX ? NULL : hooks_for(wanted->bytes);
+    if (LIKELY(hooks == NULL)) {
+        return NULL;
+    }
+    void *p = hooks->take(wanted);
+    *served = hooks->all || p != NULL;
+    return p;
+}
+
+void *heap_raw_malloc(size_t bytes, size_t align)
+{
+    bool zero;
+    struct heap *h = heap_enter();
+    void *p = take(h, &(struct request){.bytes = bytes, .room_bytes = bytes, .align = align}, &zero);
+    if (h != NULL) {
+        heap_leave(h);
+    }
+    return p;
+}
+
+void *heap_malloc_slow(size_t bytes, enum block_kind kind)
+{
+    bool served;
+    void *hooked = hook_take(&(struct hook_take){.bytes = bytes, .align = BLOCK_ALIGN, .kind = kind}, &served);
+    if (UNLIKELY(served)) {
+        return hooked;
+    }
     if (bytes > SMALL_LARGEST && bytes <= MEDIUM_LARGEST && option(OPT_fill) < 0) {
         void *p = medium_malloc_often(bytes);
         if (p != NULL) {
@@ -134,13 +188,13 @@ void *heap_malloc_slow(size_t bytes)
     return fill_new(allocate(&(struct request){.bytes = bytes, .room_bytes = bytes}, &zero), bytes);
 }
 
-void *heap_refill_malloc(struct heap *h, size_t bytes, struct block *damaged)
+void *heap_refill_malloc(struct heap *h, size_t bytes, enum block_kind kind, struct block *damaged)
 {
     if (damaged != NULL) {
         fault_of_free_block(damaged);
     }
     store_relaxed(&heap_current, h); /* as it was before: heap_enter does the rest */
-    return heap_malloc_slow(bytes);
+    return heap_malloc_slow(bytes, kind);
 }
 
 void *heap_calloc(size_t n, size_t item_bytes)
@@ -150,6 +204,12 @@ void *heap_calloc(size_t n, size_t item_bytes)
         return OUT_OF_MEMORY;
     }
     bool zero = false;
+    if (bytes > SMALL_LARGEST) {
+        void *p = hook_take(&(struct hook_take){.bytes = bytes, .align = BLOCK_ALIGN, .zero = true}, &zero);
+        if (zero) {
+            return p;
+        }
+    }
     void *p = bytes <= SMALL_LARGEST ? heap_malloc(bytes)
                                      : allocate(&(struct request){.bytes = bytes, .room_bytes = bytes}, &zero);
     if (p != NULL && !zero) {
@@ -158,9 +218,14 @@ void *heap_calloc(size_t n, size_t item_bytes)
     return p;
 }
 
-void *heap_aligned(size_t align, size_t bytes)
+void *heap_aligned_as(enum block_kind kind, size_t align, size_t bytes)
 {
     bool zero;
+    void *hooked =
+        hook_take(&(struct hook_take){.bytes = bytes, .align = size_max(align, BLOCK_ALIGN), .kind = kind}, &zero);
+    if (UNLIKELY(zero)) {
+        return hooked;
+    }
     return fill_new(allocate(&(struct request){.bytes = bytes, .room_bytes = bytes, .align = align}, &zero), bytes);
 }
 
@@ -253,18 +318,35 @@ static bool free_often(void *p)
     return true;
 }
 
-void heap_free_slow(void *p)
+/* A pointer that no fast way knew. */
+static void free_found(void *p)
+{
+    struct place place = place_find(p);
+    if (place.kind == PLACE_POOL) {
+        pool_free(p);
+    } else if (place_live(&place) && place.kind != PLACE_GUARD) {
+        give(&place);
+    } else {
+        fault_of_pointer("invalid free", "double free", p);
+    }
+}
+
+void heap_free_slow(void *p, enum block_kind kind, size_t said_bytes, size_t said_align)
 {
     if (p == NULL || free_often(p)) {
         return;
     }
-    struct place place = place_find(p);
-    if (place.kind == PLACE_POOL) {
-        pool_free(p);
-    } else if (place_live(&place)) {
-        give(&place);
-    } else {
-        fault_of_pointer("invalid free", "double free", p);
+    const struct hooks *hooks = hooks_now();
+    struct hook_give said = {.kind = kind, .bytes = said_bytes, .align = said_align};
+    if (hooks == NULL || !hooks->give(p, &said)) {
+        free_found(p);
+    }
+}
+
+void heap_raw_free(void *block)
+{
+    if (!free_often(block)) {
+        free_found(block);
     }
 }
 
@@ -286,7 +368,12 @@ void heap_free_aligned_sized(void *p, size_t align, size_t bytes)
     if (p == NULL) {
         return;
     }
+    const struct hooks *hooks = hooks_now();
     struct place place = place_find(p);
+    if (hooks != NULL && (hooks->all || place.kind == PLACE_GUARD)) {
+        heap_free_slow(p, KIND_MALLOC, bytes, align);
+        return;
+    }
     if (place_live(&place) && !(is_power_of_two(align) && size_fits(&place, size_max(align, BLOCK_ALIGN), bytes))) {
         fault_of_pointer("wrong size", "wrong size", p);
         return;
@@ -334,6 +421,11 @@ size_t heap_usable(const void *p)
     if (p == NULL) {
         return 0;
     }
+    size_t answer;
+    const struct hooks *hooks = hooks_now();
+    if (hooks != NULL && hooks->usable(p, &answer)) {
+        return answer;
+    }
     struct place place;
     if (!find_live(p, &place)) {
         fault_of_pointer("invalid usable size", "invalid usable size", p);
@@ -352,6 +444,11 @@ static bool expand(const struct place *place, size_t bytes)
 
 bool heap_try_expand(void *p, size_t bytes)
 {
+    size_t usable;
+    const struct hooks *hooks = hooks_now();
+    if (hooks != NULL && hooks->usable(p, &usable)) {
+        return bytes <= usable;
+    }
     struct place place;
     if (!find_live(p, &place)) {
         fault_of_pointer("invalid expand", "invalid expand", p);
@@ -397,6 +494,11 @@ void *heap_realloc(void *p, size_t bytes)
 {
     if (p == NULL) {
         return heap_malloc(bytes);
+    }
+    void *answer;
+    const struct hooks *hooks = hooks_now();
+    if (hooks != NULL && hooks->resize(p, bytes, &answer)) {
+        return answer;
     }
     if (bytes > PTRDIFF_MAX) {
         return OUT_OF_MEMORY;

@@ -71,6 +71,17 @@ static char *large_begin(const void *p)
     }
 }
 
+static void place_in_guard(struct place *place, const void *p)
+{
+    struct hook_block block;
+    const struct hooks *hooks = hooks_now();
+    if (hooks != NULL && hooks->locate(p, &block)) {
+        place->block = block.begin;
+        place->bytes = block.bytes;
+        place->guard_live = block.live;
+    }
+}
+
 struct place place_find(const void *p)
 {
     struct place place = {.kind = PLACE_NONE};
@@ -83,6 +94,9 @@ struct place place_find(const void *p)
         place.block = large_begin(p);
         place.span = map_descriptor(place.block);
         place.bytes = ((struct large *)place.span)->bytes;
+    } else if (code == MAP_CODE_GUARD) {
+        place.kind = PLACE_GUARD;
+        place_in_guard(&place, p);
     } else if (code == MAP_CODE_FREE) {
         place.kind = PLACE_GONE;
         place_in_free(&place, p);
@@ -126,6 +140,8 @@ static bool block_lives(const struct place *place)
         return !medium_is_free(place);
     case PLACE_LARGE:
         return true;
+    case PLACE_GUARD:
+        return place->guard_live;
     default:
         return false;
     }
@@ -134,6 +150,17 @@ static bool block_lives(const struct place *place)
 bool place_live(const struct place *place)
 {
     return place->block != NULL && place->offset == 0 && block_lives(place);
+}
+
+bool heap_slab_block(const void *p, struct heap_slab_block *block)
+{
+    struct place place = place_find(p);
+    if (place.block == NULL || place.offset >= place.bytes ||
+        (place.kind != PLACE_SMALL && place.kind != PLACE_MEDIUM)) {
+        return false;
+    }
+    *block = (struct heap_slab_block){.begin = place.block, .bytes = place.bytes, .live = block_lives(&place)};
+    return true;
 }
 
 /* ---- faults ------------------------------------------------------------------------------------------------- */

@@ -115,7 +115,8 @@ static void fast_path_off(struct heap *h)
 
 void heap_follow_fill(struct heap *h)
 {
-    bool filling = option(OPT_fill) >= 0;
+    const struct hooks *hooks = hooks_now();
+    bool filling = option(OPT_fill) >= 0 || (hooks != NULL && hooks->all);
     if (filling != h->filling) {
         h->filling = filling;
         (filling ? fast_path_off : fast_path_on)(h);
@@ -144,6 +145,8 @@ static void heap_init(struct heap *h, uint32_t i)
         bin_init(h, c);
     }
     h->medium_cap = MEDIUM_CAP_FIRST;
+    const struct hooks *hooks = hooks_now();
+    h->until_sample = hooks == NULL ? INT32_MAX : hooks->until_sample();
     heap_follow_fill(h);
     store_relaxed(&h->state, HEAP_OWNED);
 }
@@ -151,6 +154,9 @@ static void heap_init(struct heap *h, uint32_t i)
 static struct heap *heap_make(void)
 {
     config_init();
+    if (hooks_start != NULL && hooks_now() == NULL) {
+        hooks_start();
+    }
     if (!span_prepare()) {
         return NULL;
     }
@@ -485,6 +491,10 @@ static void fork_child(bool is_survivor)
         if (current != NULL && load_relaxed(current) == h) {
             make_idle(h);
         }
+    }
+    const struct hooks *hooks = hooks_now();
+    if (hooks != NULL) {
+        hooks->fork_child();
     }
 }
 

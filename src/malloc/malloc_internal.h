@@ -25,7 +25,7 @@ INLINE void *family_reallocarray(void *p, size_t n, size_t item_bytes)
 
 INLINE void *family_aligned_alloc(size_t align, size_t bytes)
 {
-    return is_power_of_two(align) ? heap_aligned(align, bytes) : NO_BLOCK(EINVAL);
+    return is_power_of_two(align) ? heap_aligned_as(KIND_MALLOC, align, bytes) : NO_BLOCK(EINVAL);
 }
 
 /* As glibc does: an alignment that is no power of two is rounded up to one. */
@@ -35,7 +35,7 @@ INLINE void *family_memalign(size_t align, size_t bytes)
         return NO_BLOCK(EINVAL);
     }
     size_t power = align <= 1 ? 1 : (size_t)2 << bit_highest(align - 1);
-    return heap_aligned(power, bytes);
+    return heap_aligned_as(KIND_MALLOC, power, bytes);
 }
 
 INLINE int family_posix_memalign(void **out, size_t align, size_t bytes)
@@ -44,7 +44,7 @@ INLINE int family_posix_memalign(void **out, size_t align, size_t bytes)
         return EINVAL;
     }
     int saved = errno;
-    void *p = heap_aligned(align, bytes);
+    void *p = heap_aligned_as(KIND_MALLOC, align, bytes);
     errno = saved;
     if (p == NULL) {
         return ENOMEM;
@@ -55,13 +55,14 @@ INLINE int family_posix_memalign(void **out, size_t align, size_t bytes)
 
 INLINE void *family_valloc(size_t bytes)
 {
-    return heap_aligned(os_page_bytes(), bytes);
+    return heap_aligned_as(KIND_MALLOC, os_page_bytes(), bytes);
 }
 
 INLINE void *family_pvalloc(size_t bytes)
 {
     size_t page = os_page_bytes();
-    return bytes > PTRDIFF_MAX - page ? NO_BLOCK(ENOMEM) : heap_aligned(page, round_up(size_max(bytes, 1), page));
+    return bytes > PTRDIFF_MAX - page ? NO_BLOCK(ENOMEM)
+                                      : heap_aligned_as(KIND_MALLOC, page, round_up(size_max(bytes, 1), page));
 }
 
 #endif

@@ -90,11 +90,11 @@ NORETURN static void throw_bad_alloc(size_t bytes)
     os_abort();
 }
 
-COLD static void *new_again(size_t bytes, size_t align)
+COLD static void *new_again(enum block_kind kind, size_t bytes, size_t align)
 {
     for (void_function handler; (handler = new_handler()) != NULL;) {
         handler();
-        void *p = heap_aligned(align, bytes);
+        void *p = heap_aligned_as(kind, align, bytes);
         if (p != NULL) {
             return p;
         }
@@ -120,54 +120,54 @@ COLD static void *nothrow_again_aligned(const char *name, size_t bytes, size_t a
     return next.object == NULL ? NULL : next.new_aligned_nothrow(bytes, align, nothrow);
 }
 
-#define NEW(name)                                                                                                      \
+#define NEW(name, kind)                                                                                                \
     EXPORT void *name##m(size_t bytes);                                                                                \
     void *name##m(size_t bytes)                                                                                        \
     {                                                                                                                  \
-        void *p = heap_malloc(bytes);                                                                                  \
-        return LIKELY(p != NULL) ? p : new_again(bytes, BLOCK_ALIGN);                                                  \
+        void *p = heap_malloc_as(kind, bytes);                                                                         \
+        return LIKELY(p != NULL) ? p : new_again(kind, bytes, BLOCK_ALIGN);                                            \
     }                                                                                                                  \
     EXPORT void *name##mRKSt9nothrow_t(size_t bytes, const void *nothrow);                                             \
     void *name##mRKSt9nothrow_t(size_t bytes, const void *nothrow)                                                     \
     {                                                                                                                  \
-        void *p = heap_malloc(bytes);                                                                                  \
+        void *p = heap_malloc_as(kind, bytes);                                                                         \
         return LIKELY(p != NULL) ? p : nothrow_again(#name "mRKSt9nothrow_t", bytes, nothrow);                         \
     }                                                                                                                  \
     EXPORT void *name##mSt11align_val_t(size_t bytes, size_t align);                                                   \
     void *name##mSt11align_val_t(size_t bytes, size_t align)                                                           \
     {                                                                                                                  \
-        void *p = heap_aligned(align, bytes);                                                                          \
-        return LIKELY(p != NULL) ? p : new_again(bytes, align);                                                        \
+        void *p = heap_aligned_as(kind##_ALIGNED, align, bytes);                                                       \
+        return LIKELY(p != NULL) ? p : new_again(kind##_ALIGNED, bytes, align);                                        \
     }                                                                                                                  \
     EXPORT void *name##mSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t align, const void *nothrow);                \
     void *name##mSt11align_val_tRKSt9nothrow_t(size_t bytes, size_t align, const void *nothrow)                        \
     {                                                                                                                  \
-        void *p = heap_aligned(align, bytes);                                                                          \
+        void *p = heap_aligned_as(kind##_ALIGNED, align, bytes);                                                       \
         return LIKELY(p != NULL)                                                                                       \
                    ? p                                                                                                 \
                    : nothrow_again_aligned(#name "mSt11align_val_tRKSt9nothrow_t", bytes, align, nothrow);             \
     }
 
-NEW(_Znw)
-NEW(_Zna)
+NEW(_Znw, KIND_NEW)
+NEW(_Zna, KIND_NEW_ARRAY)
 
-#define DELETE(name, ...)                                                                                              \
+#define DELETE(name, kind, bytes, align, ...)                                                                          \
     EXPORT void name(void *p, ##__VA_ARGS__);                                                                          \
     void name(void *p, ##__VA_ARGS__)                                                                                  \
     {                                                                                                                  \
-        heap_free(p);                                                                                                  \
+        heap_free_as(kind, p, bytes, align);                                                                           \
     }
 
-DELETE(_ZdlPv)
-DELETE(_ZdaPv)
+/* What is unused was not told. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
-DELETE(_ZdlPvm, size_t bytes)
-DELETE(_ZdaPvm, size_t bytes)
-DELETE(_ZdlPvRKSt9nothrow_t, const void *nothrow)
-DELETE(_ZdaPvRKSt9nothrow_t, const void *nothrow)
-DELETE(_ZdlPvSt11align_val_t, size_t align)
-DELETE(_ZdaPvSt11align_val_t, size_t align)
-DELETE(_ZdlPvmSt11align_val_t, size_t bytes, size_t align)
-DELETE(_ZdaPvmSt11align_val_t, size_t bytes, size_t align)
-DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, size_t align, const void *nothrow)
-DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, size_t align, const void *nothrow)
+#define DELETES(name, kind)                                                                                            \
+    DELETE(name##Pv, kind, HOOK_SIZE_UNKNOWN, 0)                                                                       \
+    DELETE(name##Pvm, kind, bytes, 0, size_t bytes)                                                                    \
+    DELETE(name##PvRKSt9nothrow_t, kind, HOOK_SIZE_UNKNOWN, 0, const void *nothrow)                                    \
+    DELETE(name##PvSt11align_val_t, kind##_ALIGNED, HOOK_SIZE_UNKNOWN, align, size_t align)                            \
+    DELETE(name##PvmSt11align_val_t, kind##_ALIGNED, bytes, align, size_t bytes, size_t align)                         \
+    DELETE(name##PvSt11align_val_tRKSt9nothrow_t, kind##_ALIGNED, HOOK_SIZE_UNKNOWN, align, size_t align,              \
+           const void *nothrow)
+
+DELETES(_Zdl, KIND_NEW)
+DELETES(_Zda, KIND_NEW_ARRAY)

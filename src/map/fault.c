@@ -5,6 +5,7 @@
  *     allot: invalid free of 0x7ffd10: no block, on the stack, thread 4121
  */
 #include "base/format.h"
+#include "base/hooks.h"
 #include "map/map.h"
 #include "os/os.h"
 
@@ -77,13 +78,21 @@ void fault_report(const struct fault *found)
     char line[320];
     struct fault told = describe_range(found);
     const struct fault *fault = &told;
+    const struct hooks *hooks = hooks_now();
+    if (hooks != NULL && !fault->fatal && !hooks->is_wanted(fault)) {
+        return;
+    }
     size_t length = fault_line(fault, line, sizeof line - 1);
     line[length] = '\n';
     os_write_error(line, length + 1);
     line[length] = '\0';
-    int saved = errno;                                /* the handler's is its own */
+    int saved = errno; /* the handler's is its own */
+    if (hooks != NULL) {
+        hooks->tell(fault, line);
+    }
     fault_handler handler = load_acquire(&installed); /* O6 */
     bool go_on = handler != NULL && handler(fault, line) && !fault->fatal;
+    go_on = go_on || (hooks != NULL && hooks->goes_on(fault));
     errno = saved;
     if (!go_on) {
         os_abort();

@@ -36,6 +36,7 @@ enum {
     MAP_CODE_LARGE = 0xe0, /* a large block; upper bits: granules back to its first one, saturated */
     MAP_CODE_POOL = 0xe1,  /* a superblock or a mapping of the pool */
     MAP_CODE_FREE = 0xe2,  /* a free span: ours, and nothing is in it */
+    MAP_CODE_GUARD = 0xe3, /* one block between pages that can't be touched: base/hooks.h says what it is */
 };
 
 /* Heap numbers with a meaning. Real heaps start at MAP_HEAP_FIRST. */
@@ -152,14 +153,18 @@ bool map_range_find(const void *p, struct map_range_found *found);
 
 /* ---- faults: a statement about an address ------------------------------------------------------------------- */
 
+struct os_registers;
+
 struct fault {
     const char *name;    /* the field's word: "double free", "invalid free", ... */
     const void *address; /* what the caller passed */
     const void *block;   /* NULL when no block covers it */
     size_t block_bytes;
-    const char *state; /* of the block: "free", "live", ...; or, without a block, what the address is instead */
-    bool fatal;        /* going on would damage memory: the handler can't ask for it */
-    const char *arena; /* the name of the arena that the call was for; NULL: none */
+    const char *state;  /* of the block: "free", "live", ...; or, without a block, what the address is instead */
+    bool fatal;         /* going on would damage memory: the handler can't ask for it */
+    const char *arena;  /* the name of the arena that the call was for; NULL: none */
+    const char *action; /* what was done: "free", "realloc", "read", ...; NULL: free */
+    const struct os_registers *registers; /* of the code that touched the address; NULL: the caller's own stack tells */
 };
 
 /* Writes the one line, asks the handler, and aborts unless that says to go on. Keeps errno. */
