@@ -9,8 +9,8 @@
 static const char *kind_name(enum option_kind kind)
 {
     static const char *const names[] = {
-        [OPTION_BOOL] = "bool",   [OPTION_NUMBER] = "number", [OPTION_SIZE] = "size",
-        [OPTION_LIMIT] = "limit", [OPTION_WORD] = "word",     [OPTION_FILL] = "fill",
+        [OPTION_BOOL] = "bool", [OPTION_NUMBER] = "number", [OPTION_SIZE] = "size", [OPTION_LIMIT] = "limit",
+        [OPTION_WORD] = "word", [OPTION_FILL] = "fill",     [OPTION_MODE] = "mode", [OPTION_TEXT] = "text",
     };
     return names[kind];
 }
@@ -35,8 +35,10 @@ static void shown(enum option_id id, int64_t value)
 static void allowed(enum option_id id, const struct option_row *row)
 {
     printf("\"");
-    if (row->kind == OPTION_WORD) {
+    if (row->kind == OPTION_WORD || row->kind == OPTION_MODE) {
         printf("%s", row->unit);
+    } else if (row->kind == OPTION_TEXT) {
+        printf("text");
     } else if (row->kind == OPTION_BOOL) {
         printf("0 or 1");
     } else if (row->kind == OPTION_FILL) {

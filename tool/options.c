@@ -32,7 +32,8 @@ static void print_json(char **words)
         json_signed(&json, "default", entry->initial);
         json_signed(&json, "least", entry->least);
         json_signed(&json, "most", entry->most);
-        json_text(&json, strcmp(entry->kind, "word") == 0 ? "words" : "unit", entry->unit);
+        json_text(&json, strcmp(entry->kind, "word") == 0 || strcmp(entry->kind, "mode") == 0 ? "words" : "unit",
+                  entry->unit);
         json_text(&json, "default_shown", entry->initial_shown);
         json_text(&json, "allowed_shown", entry->allowed_shown);
         json_text(&json, "meaning", entry->help);

@@ -74,7 +74,8 @@ struct option *options_as_flags(const struct option *own)
         for (char *c = name; *c != '\0'; c++) {
             *c = *c == '_' ? '-' : *c;
         }
-        int argument = strcmp(entry->kind, "bool") == 0 ? optional_argument : required_argument;
+        bool may_stand_alone = strcmp(entry->kind, "bool") == 0 || strcmp(entry->kind, "mode") == 0;
+        int argument = may_stand_alone ? optional_argument : required_argument;
         all[n++] = (struct option){name, argument, NULL, OPTION_FLAG + (int)i};
     }
     return all;

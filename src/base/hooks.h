@@ -27,7 +27,7 @@ enum block_kind {
 #define HOOK_SIZE_UNKNOWN SIZE_MAX
 
 struct hook_take {
-    size_t bytes; /* at most PTRDIFF_MAX */
+    size_t bytes; /* anything */
     size_t align;
     enum block_kind kind;
     bool zero; /* the block is to hold zeros */

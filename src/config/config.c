@@ -32,8 +32,9 @@ static const struct option_row rows[OPT_COUNT] = {
 #undef OPTION
 
 static struct {
-    _Atomic bool spoken; /* somebody has begun to parse, and is the one who complains */
-    _Atomic bool done;   /* the values are stored; O17 */
+    _Atomic char texts[CONFIG_TEXTS_MOST]; /* written by each parser alike; read after done. Relaxed */
+    _Atomic bool spoken;                   /* somebody has begun to parse, and is the one who complains */
+    _Atomic bool done;                     /* the values are stored; O17 */
 } config;
 
 const struct option_row *option_row(enum option_id id)
@@ -49,6 +50,20 @@ bool option_set(enum option_id id, int64_t value)
     }
     store_relaxed(&config_values[id], value);
     return true;
+}
+
+const char *option_text(enum option_id id, char *buffer, size_t n)
+{
+    size_t at = (size_t)option(id);
+    size_t length = 0;
+    for (; at != 0 && length + 1 < n; length++) {
+        buffer[length] = load_relaxed(&config.texts[at - 1 + length]);
+        if (buffer[length] == '\0') {
+            return buffer;
+        }
+    }
+    buffer[length] = '\0';
+    return buffer;
 }
 
 /* ---- words of a list a|b|c ---------------------------------------------------------------------------------- */
@@ -182,7 +197,11 @@ void option_add_value(struct text *text, enum option_id id, int64_t value)
         add_size(text, value);
         return;
     case OPTION_WORD:
+    case OPTION_MODE:
         add_piece(text, word_at(row->unit, value));
+        return;
+    case OPTION_TEXT:
+        text_add(text, value == 0 ? "none" : "given");
         return;
     case OPTION_FILL:
         if (value < 0) {
@@ -205,8 +224,12 @@ void option_add_value(struct text *text, enum option_id id, int64_t value)
 static void add_range(struct text *text, enum option_id id)
 {
     const struct option_row *row = &rows[id];
-    if (row->kind == OPTION_WORD) {
+    if (row->kind == OPTION_WORD || row->kind == OPTION_MODE) {
         text_add(text, row->unit);
+        return;
+    }
+    if (row->kind == OPTION_TEXT) {
+        text_add(text, "text");
         return;
     }
     option_add_value(text, id, row->least);
@@ -283,7 +306,7 @@ static void complain_value(struct config_parsed *parsed, const struct entry *ent
     char line[256];
     struct text text = complaint(line, sizeof line, entry);
     text_add(&text, what);
-    if (rows[id].kind == OPTION_WORD) {
+    if (rows[id].kind == OPTION_WORD || rows[id].kind == OPTION_MODE) {
         text_add(&text, rows[id].unit);
         if (entry->has_value) {
             text_add(&text, "; nearest is \"");
@@ -430,7 +453,10 @@ static bool parse_value(const struct option_row *row, struct piece value, int64_
     case OPTION_LIMIT:
         return parse_limit(value, out);
     case OPTION_WORD:
+    case OPTION_MODE:
         return parse_word(row, value, out);
+    case OPTION_TEXT:
+        break; /* see keep_text */
     case OPTION_FILL:
         *out = -1;
         return piece_equals(value, "off") || parse_number(value, out);
@@ -450,13 +476,30 @@ static const char *wanted(const struct option_row *row)
     case OPTION_LIMIT:
         return "not a size such as 512m or a share such as 75%";
     case OPTION_WORD:
+    case OPTION_MODE:
         return "not one of ";
+    case OPTION_TEXT:
+        return "too long";
     case OPTION_FILL:
         return "not a byte or off";
     case OPTION_NUMBER:
         break;
     }
     return "not a number";
+}
+
+/* An empty text is as none. */
+static bool keep_text(struct config_parsed *parsed, struct piece value, int64_t *out)
+{
+    size_t begin = parsed->texts_length;
+    if (value.length >= CONFIG_TEXTS_MOST - begin) {
+        return false;
+    }
+    memcpy(parsed->texts + begin, value.begin, value.length);
+    parsed->texts[begin + value.length] = '\0';
+    parsed->texts_length = begin + value.length + 1;
+    *out = value.length == 0 ? 0 : (int64_t)begin + 1;
+    return true;
 }
 
 static void parse_entry(const struct entry *entry, struct config_parsed *parsed)
@@ -471,11 +514,12 @@ static void parse_entry(const struct entry *entry, struct config_parsed *parsed)
     }
     const struct option_row *row = &rows[id];
     int64_t value = 1;
-    if (!entry->has_value && row->kind != OPTION_BOOL) {
+    if (!entry->has_value && row->kind != OPTION_BOOL && row->kind != OPTION_MODE) {
         complain_value(parsed, entry, id, row->kind == OPTION_WORD ? "needs a value, one of " : "needs a value");
         return;
     }
-    if (entry->has_value && !parse_value(row, entry->value, &value)) {
+    if (row->kind == OPTION_TEXT ? !keep_text(parsed, entry->value, &value)
+                                 : entry->has_value && !parse_value(row, entry->value, &value)) {
         complain_value(parsed, entry, id, wanted(row));
         return;
     }
@@ -543,6 +587,9 @@ void config_init(void)
         parsed.values[id] = rows[id].initial;
     }
     parse_environment(&parsed);
+    for (size_t i = 0; i < parsed.texts_length; i++) {
+        store_relaxed(&config.texts[i], parsed.texts[i]);
+    }
     for (enum option_id id = 0; id < OPT_COUNT; id++) {
         /* What another thread has stored meanwhile is the same, or newer: option_set. */
         int64_t expected = rows[id].initial;

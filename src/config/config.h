@@ -22,6 +22,10 @@ enum { SOURCE_MMAP, SOURCE_BRK };
 enum { HUGE_NEVER, HUGE_AUTO, HUGE_ALWAYS };
 enum { REALLOC_ZERO_FREE, REALLOC_ZERO_KEEP };
 
+enum { CHECK_OFF, CHECK_ON, CHECK_FULL };
+enum { REPORT_AUTO, REPORT_LINE, REPORT_TEXT, REPORT_JSON, REPORT_SARIF, REPORT_JUNIT };
+enum { LEAKS_AUTO, LEAKS_OFF, LEAKS_ON };
+
 enum option_id {
 #define OPTION(id, kind, initial, least, most, unit, help) OPT_##id,
 #include "config/options.def"
@@ -29,7 +33,16 @@ enum option_id {
     OPT_COUNT
 };
 
-enum option_kind { OPTION_BOOL, OPTION_NUMBER, OPTION_SIZE, OPTION_LIMIT, OPTION_WORD, OPTION_FILL };
+enum option_kind {
+    OPTION_BOOL,
+    OPTION_NUMBER,
+    OPTION_SIZE,
+    OPTION_LIMIT,
+    OPTION_WORD,
+    OPTION_MODE,
+    OPTION_FILL,
+    OPTION_TEXT
+};
 
 struct option_row {
     const char *name;
@@ -37,7 +50,7 @@ struct option_row {
     int64_t initial;
     int64_t least;
     int64_t most;
-    const char *unit; /* for OPTION_WORD the words, with | between them */
+    const char *unit; /* for OPTION_WORD and OPTION_MODE the words, with | between them */
     const char *help;
 };
 
@@ -48,6 +61,9 @@ INLINE int64_t option(enum option_id id)
 {
     return load_relaxed(&config_values[id]);
 }
+
+/* The text of a TEXT option, copied and cut; empty when none was given. n is at least 1. Returns buffer. */
+const char *option_text(enum option_id id, char *buffer, size_t n);
 
 /* Reads ALLOT_OPTIONS, once: later calls do nothing. What is wrong in it is said on standard error and passed over.
  * Callers at the same time store the same values, one of them speaks, and none waits for another. */
@@ -66,8 +82,12 @@ void config_print(void (*write)(const char *bytes, size_t length));
 
 /* What a text in the form of ALLOT_OPTIONS says: values starts as the caller filled it; complain is called with one
  * line, newline included, for each thing that is wrong, and may be NULL. Reads nothing else and writes nothing else. */
+#define CONFIG_TEXTS_MOST 1024
+
 struct config_parsed {
-    int64_t values[OPT_COUNT];
+    int64_t values[OPT_COUNT];     /* of a TEXT option: where in texts it begins, plus 1; 0: none was given */
+    char texts[CONFIG_TEXTS_MOST]; /* each ends in a NUL */
+    size_t texts_length;
     size_t n_complaints;
     void (*complain)(const char *line, size_t length);
 };

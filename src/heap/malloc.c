@@ -151,7 +151,7 @@ static const struct hooks *hooks_for(size_t bytes)
 static void *hook_take(const struct hook_take *wanted, bool *served)
 {
     *served = false;
-    const struct hooks *hooks = wanted->bytes > PTRDIFF_MAX ? NULL : hooks_for(wanted->bytes);
+    const struct hooks *hooks = hooks_for(wanted->bytes);
     if (LIKELY(hooks == NULL)) {
         return NULL;
     }

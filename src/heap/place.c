@@ -75,6 +75,8 @@ static void place_in_guard(struct place *place, const void *p)
 {
     struct hook_block block;
     const struct hooks *hooks = hooks_now();
+    const struct span *inner = map_descriptor(p);
+    place->span = map_descriptor(granule_begin(p) - ((size_t)inner->back << GRANULE_SHIFT));
     if (hooks != NULL && hooks->locate(p, &block)) {
         place->block = block.begin;
         place->bytes = block.bytes;

@@ -5,6 +5,7 @@
  * thread-exit key and the fork handler.
  */
 #include "arena/arena.h"
+#include "check/check.h"
 #include "config/config.h"
 #include "heap/heap.h"
 #include "malloc/figures_internal.h"
@@ -19,8 +20,9 @@ __attribute__((weak)) void *dlsym(void *handle, const char *name);
 /* Blocks of one library are foreign to the other, though both answer to allot_malloc. */
 static void report_twin_library(void)
 {
-    static const char line[] = "allot: both liballot and liballot_core are loaded; each has a heap of its own, and a block "
-                               "of one must not be freed by the other\n";
+    static const char line[] =
+        "allot: both liballot and liballot_core are loaded; each has a heap of its own, and a block "
+        "of one must not be freed by the other\n";
     void *first = dlsym == NULL ? NULL : dlsym(RTLD_DEFAULT, "allot_version");
     if (first != NULL && (uintptr_t)first != (uintptr_t)version_here) {
         os_write_error(line, sizeof line - 1);
@@ -32,6 +34,7 @@ __attribute__((constructor(101))) static void start(void)
     config_init();
     heap_start();
     arena_start();
+    check_start();
     report_twin_library();
     if (!option(OPT_children)) {
         os_environment_forget_file("LD_PRELOAD", "liballot.so");
@@ -46,4 +49,5 @@ __attribute__((destructor(101))) static void end(void)
     if (option(OPT_stats)) {
         figures_print();
     }
+    check_exit();
 }

@@ -480,6 +480,11 @@ int os_code_at(uintptr_t pc, struct os_code *code)
 }
 #endif
 
+bool os_code_is_program(const struct os_code *code)
+{
+    return getauxval(AT_ENTRY) - code->begin < code->end - code->begin;
+}
+
 /* ---- fork --------------------------------------------------------------------------------------------------- */
 
 int unix_wipe_at_fork(void *begin, size_t bytes)

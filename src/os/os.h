@@ -133,6 +133,25 @@ size_t os_process_resident_bytes(void);
 /* To standard error, all of it, whatever signals come. That nobody listens there (SIGPIPE) is no harm. */
 void os_write_error(const char *bytes, size_t length);
 
+/* Whether standard error is a terminal. */
+bool os_error_is_terminal(void);
+
+/* A file to append to, made if there is none; nobody but the user may read it. Its number, or a negative errno. */
+int os_append_to(const char *path);
+/* All of it, whatever signals come, to the file of that number; os_close gives the number back. */
+void os_write(int file, const char *bytes, size_t length);
+void os_close(int file);
+
+/* The beginning of a file as a string, cut at capacity. Its length, or a negative errno. */
+long os_read_file(const char *path, char *buffer, size_t capacity);
+
+/* Runs a program as a child that gets input and is read until it closes its output, cut at capacity, or until
+ * timeout_ms have gone by; then it is killed. It sees neither LD_PRELOAD nor ALLOT_OPTIONS, and sends no SIGCHLD.
+ * arguments ends in NULL. How much it wrote, or a negative errno; -EPERM in a privileged process (set-uid,
+ * capabilities). */
+long os_run(const char *path, char *const *arguments, const char *input, size_t input_length, char *output,
+            size_t capacity, unsigned timeout_ms);
+
 /* Visits what is mapped in the process, by ascending address, until visit returns false. 0, or a negative errno when
  * the platform can't tell. The mapping lives for the call only; its name is a file's path, "[stack]" and the like, or
  * "". */
@@ -157,6 +176,8 @@ struct os_code {
     const void *unwind; /* its .eh_frame_hdr, or NULL */
 };
 int os_code_at(uintptr_t pc, struct os_code *code);
+/* Whether that module is the program itself, not a library. */
+bool os_code_is_program(const struct os_code *code);
 
 /* The machine's registers, by the numbers that DWARF gives them, and the program counter behind them. */
 #if defined(__x86_64__)
@@ -182,6 +203,27 @@ struct os_registers {
 
 /* Of the code that a signal interrupted; context is the handler's third argument. False: not known of this machine. */
 bool os_registers_of(const void *context, struct os_registers *registers);
+
+/* An access that the machine refused. */
+struct os_access {
+    const void *address; /* NULL when the machine doesn't tell: an address that could never be one, or NULL itself */
+    bool address_known;
+    int is_write; /* 1 write, 0 read or execution, -1 the machine doesn't tell */
+    bool has_registers;
+    struct os_registers registers;
+};
+
+/* From now on, SIGSEGV and SIGBUS first ask handler, which may say by true that the access is to be tried again. What
+ * it passes over goes to the action that the program had, or has by now: os_fault_action. Not async-signal-safe. 0 or a
+ * negative errno. */
+int os_catch_faults(bool (*handler)(const struct os_access *access));
+
+/* sigaction for a signal that os_catch_faults has taken: sets and tells the program's own action, struct sigaction
+ * both. False: it isn't taken, and nothing was done. */
+bool os_fault_action(int signal, const void *action, void *old);
+
+/* Ends the process with that code, at once: no destructors, nothing flushed. */
+__attribute__((noreturn)) void os_exit(int code);
 
 /* Ends the process by SIGABRT, also when the program catches or blocks that. */
 __attribute__((noreturn)) void os_abort(void);

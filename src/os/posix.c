@@ -271,6 +271,12 @@ int os_code_at(uintptr_t pc, struct os_code *code)
     return -ENOSYS;
 }
 
+bool os_code_is_program(const struct os_code *code)
+{
+    (void)code;
+    return false;
+}
+
 bool os_readable(const void *p)
 {
     int saved = errno;

@@ -8,6 +8,7 @@
 #include "os/unix_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -518,9 +519,9 @@ size_t unix_memory_limit(void)
 }
 
 /* Waits for a pipe to drain. False when it hasn't until the deadline, whatever signals come meanwhile. */
-static bool wait_writable(uint64_t deadline_ms)
+static bool wait_writable(int file, uint64_t deadline_ms)
 {
-    struct pollfd error_output = {.fd = 2, .events = POLLOUT};
+    struct pollfd error_output = {.fd = file, .events = POLLOUT};
     int result = -1;
     for (uint64_t now = os_now_ms(); result < 0 && now < deadline_ms; now = os_now_ms()) {
         result = poll(&error_output, 1, (int)(deadline_ms - now));
@@ -529,11 +530,11 @@ static bool wait_writable(uint64_t deadline_ms)
 }
 
 /* A full pipe on which nobody blocks gets a second to take more; then the rest is lost, but the program isn't. */
-static void write_all(const char *bytes, size_t length)
+static void write_all(int file, const char *bytes, size_t length)
 {
     while (length > 0) {
-        ssize_t n = write(2, bytes, length);
-        if (n < 0 && (errno == EINTR || (errno == EAGAIN && wait_writable(os_now_ms() + 1000)))) {
+        ssize_t n = write(file, bytes, length);
+        if (n < 0 && (errno == EINTR || (errno == EAGAIN && wait_writable(file, os_now_ms() + 1000)))) {
             continue;
         }
         if (n <= 0) {
@@ -551,7 +552,7 @@ static bool is_pending(int signal)
 }
 
 /* That nobody listens must not end the program: the SIGPIPE of our own writing is kept off and taken away. */
-void os_write_error(const char *bytes, size_t length)
+void os_write(int file, const char *bytes, size_t length)
 {
     int saved = errno;
     int cancelable;
@@ -563,13 +564,69 @@ void os_write_error(const char *bytes, size_t length)
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelable);
     pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
     bool not_ours = is_pending(SIGPIPE);
-    write_all(bytes, length);
+    write_all(file, bytes, length);
     if (!not_ours && is_pending(SIGPIPE)) {
         sigwait(&pipe_only, &taken);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_setcancelstate(cancelable, NULL);
     errno = saved;
+}
+
+void os_write_error(const char *bytes, size_t length)
+{
+    os_write(2, bytes, length);
+}
+
+bool os_error_is_terminal(void)
+{
+    int saved = errno;
+    bool is_terminal = isatty(2) == 1;
+    errno = saved;
+    return is_terminal;
+}
+
+int os_append_to(const char *path)
+{
+    int saved = errno;
+    int file = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+    int result = file >= 0 ? file : -errno;
+    errno = saved;
+    return result;
+}
+
+void os_close(int file)
+{
+    int saved = errno;
+    close(file);
+    errno = saved;
+}
+
+long os_read_file(const char *path, char *buffer, size_t capacity)
+{
+    int saved = errno;
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    long result = file >= 0 ? 0 : -errno;
+    size_t length = 0;
+    while (file >= 0 && length + 1 < capacity) {
+        ssize_t n = read(file, buffer + length, capacity - 1 - length);
+        if (n <= 0 && errno != EINTR) {
+            break;
+        }
+        length += n > 0 ? (size_t)n : 0;
+    }
+    buffer[length] = '\0';
+    if (file >= 0) {
+        close(file);
+        result = (long)length;
+    }
+    errno = saved;
+    return result;
+}
+
+void os_exit(int code)
+{
+    _exit(code);
 }
 
 void os_abort(void)

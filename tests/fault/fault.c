@@ -15,7 +15,7 @@ enum { EXPECTED_FD = 37, TOO_LONG_SECONDS = 60 };
 static const struct {
     const char *name, *options;
 } modes[N_MODES] = {
-    [MODE_DEFAULT] = {"default", ""},
+    [MODE_DEFAULT] = {"default", "sample_rate=0"},
     [MODE_CHECK] = {"check", "check"},
     [MODE_SAMPLER] = {"sampler", "sample_rate=1"},
 };

@@ -25,7 +25,11 @@ static void allowed(enum option_id id)
     const struct option_row *row = option_row(id);
     switch (row->kind) {
     case OPTION_WORD:
+    case OPTION_MODE:
         cell(row->unit);
+        break;
+    case OPTION_TEXT:
+        printf("text");
         break;
     case OPTION_BOOL:
         printf("0, 1");

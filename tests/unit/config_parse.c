@@ -256,6 +256,9 @@ static void values_are_shown_as_they_are_written(void **state)
     /* What option_add_value shows, without its space and its unit, sets the same value again. */
     for (enum option_id id = 0; id < OPT_COUNT; id++) {
         const struct option_row *row = option_row(id);
+        if (row->kind == OPTION_TEXT) {
+            continue; /* what is shown is whether there is one */
+        }
         const int64_t values[] = {row->least, row->initial, row->most};
         for (size_t i = 0; i < 3; i++) {
             char shown[128];
@@ -277,10 +280,24 @@ static void values_are_shown_as_they_are_written(void **state)
     }
 }
 
+static void a_mode_stands_alone(void **state)
+{
+    (void)state;
+    start();
+    config_parse("check", &parsed);
+    assert_int_equal(parsed.values[OPT_check], CHECK_ON);
+    config_parse("check=full", &parsed);
+    assert_int_equal(parsed.values[OPT_check], CHECK_FULL);
+    config_parse("check=off", &parsed);
+    assert_int_equal(parsed.values[OPT_check], CHECK_OFF);
+    assert_string_equal(said, "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers),
+        cmocka_unit_test(a_mode_stands_alone),
         cmocka_unit_test(sizes),
         cmocka_unit_test(limits_take_shares),
         cmocka_unit_test(words_and_flags),

@@ -7,7 +7,7 @@ endforeach()
 # The contract of os.h, kept by everyone who fulfils it.
 allot_test(unit.os_fake os_fake.c WITH fake)
 allot_test(unit.map_refused map_refused.c WITH fake)
-set(posix_files os/posix.c os/unix.c os/check.c base/format.c)
+set(posix_files os/posix.c os/unix.c os/access.c os/child.c os/check.c base/format.c)
 list(TRANSFORM posix_files PREPEND ${PROJECT_SOURCE_DIR}/src/)
 foreach(subject IN ITEMS os_memory os_process os_threads)
   allot_test(unit.${subject}.fake ${subject}.c WITH fake TIMEOUT 120)

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* access.c - accesses that the machine refused: asked about first, then passed on to the program's own action.
+ *
+ * The program's own action is what it was when the handler was set, or what the program has set since: where the
+ * library has the name sigaction, that comes here (os_fault_action), so the program sees what it would see without it.
+ */
+#define _GNU_SOURCE
+#include "os/os.h"
+
+#include "base/atomic.h"
+#include "base/base.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <ucontext.h>
+
+static const int caught_signals[] = {SIGSEGV, SIGBUS};
+#define CAUGHT (sizeof caught_signals / sizeof caught_signals[0])
+
+/* The program's action of a signal: two slots, of which one is current, so that a handler never sees half of one. */
+struct own_action {
+    struct sigaction slots[2];
+    _Atomic unsigned current; /* O35 */
+};
+
+static struct {
+    _Atomic(bool (*)(const struct os_access *)) handler; /* O36: NULL until the actions are there */
+    struct own_action own[2];
+} caught;
+
+static struct own_action *own_of(int signal)
+{
+    for (size_t i = 0; i < CAUGHT; i++) {
+        if (caught_signals[i] == signal) {
+            return &caught.own[i];
+        }
+    }
+    return NULL;
+}
+
+static struct sigaction get_own(struct own_action *own)
+{
+    return own->slots[load_acquire(&own->current) & 1]; /* O35 */
+}
+
+static void set_own(struct own_action *own, const struct sigaction *action)
+{
+    unsigned next = load_relaxed(&own->current) + 1; /* the program's threads don't set actions at the same time */
+    own->slots[next & 1] = *action;
+    store_release(&own->current, next); /* O35 */
+}
+
+/* ---- what was refused --------------------------------------------------------------------------------------- */
+
+static int was_write(const void *context)
+{
+#if defined(__linux__) && defined(__x86_64__)
+    const ucontext_t *c = context;
+    return (c->uc_mcontext.gregs[REG_ERR] & 2) != 0;
+#else
+    (void)context;
+    return -1;
+#endif
+}
+
+static struct os_access describe(const siginfo_t *info, const void *context)
+{
+    struct os_access access = {.address = info->si_addr, .address_known = true, .is_write = was_write(context)};
+#if defined(SI_KERNEL)
+    access.address_known = info->si_code != SI_KERNEL;
+#endif
+    access.has_registers = os_registers_of(context, &access.registers);
+    return access;
+}
+
+/* Sent by somebody, not by the machine. */
+static bool was_sent(const siginfo_t *info)
+{
+#if defined(SI_KERNEL)
+    return info->si_code <= 0;
+#else
+    return info->si_code == SI_USER || info->si_code == SI_QUEUE;
+#endif
+}
+
+/* ---- passing on --------------------------------------------------------------------------------------------- */
+
+/* The standard action, when the handler has returned: the access is tried again, or the signal sent again. */
+static void pass_to_standard(int signal, const siginfo_t *info)
+{
+    struct sigaction standard = {.sa_handler = SIG_DFL};
+    sigaction(signal, &standard, NULL);
+    if (was_sent(info)) {
+        raise(signal);
+    }
+}
+
+static void pass_on(int signal, siginfo_t *info, void *context)
+{
+    struct own_action *own = own_of(signal);
+    if (own == NULL) {
+        return;
+    }
+    struct sigaction action = get_own(own);
+    bool takes_info = (action.sa_flags & SA_SIGINFO) != 0;
+    if (!takes_info && action.sa_handler == SIG_IGN && was_sent(info)) {
+        return;
+    }
+    if (!takes_info && (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {
+        pass_to_standard(signal, info);
+        return;
+    }
+    if (((unsigned)action.sa_flags & (unsigned)SA_RESETHAND) != 0) {
+        struct sigaction standard = {.sa_handler = SIG_DFL};
+        set_own(own, &standard);
+    }
+    sigset_t mask = action.sa_mask;
+    sigset_t before;
+    if ((action.sa_flags & SA_NODEFER) == 0) {
+        sigaddset(&mask, signal);
+    }
+    pthread_sigmask(SIG_BLOCK, &mask, &before);
+    if (takes_info) {
+        action.sa_sigaction(signal, info, context);
+    } else {
+        action.sa_handler(signal);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* SA_NODEFER: what goes wrong while a report is made is passed on, and not the process's silent end. */
+static void handle(int signal, siginfo_t *info, void *context)
+{
+    int saved = errno;
+    bool (*handler)(const struct os_access *) = load_acquire(&caught.handler); /* O36 */
+    bool done = false;
+    if (handler != NULL && !was_sent(info)) {
+        struct os_access access = describe(info, context);
+        done = handler(&access);
+    }
+    if (!done) {
+        pass_on(signal, info, context);
+    }
+    errno = saved;
+}
+
+int os_catch_faults(bool (*handler)(const struct os_access *access))
+{
+    struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < CAUGHT; i++) {
+        struct sigaction old;
+        if (sigaction(caught_signals[i], NULL, &old) != 0) {
+            return -errno;
+        }
+        set_own(&caught.own[i], &old);
+    }
+    store_release(&caught.handler, handler); /* O36: the program's actions are there */
+    for (size_t i = 0; i < CAUGHT; i++) {
+        if (sigaction(caught_signals[i], &action, NULL) != 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+bool os_fault_action(int signal, const void *action, void *old)
+{
+    struct own_action *own = own_of(signal);
+    if (own == NULL || load_acquire(&caught.handler) == NULL) { /* O36 */
+        return false;
+    }
+    struct sigaction before = get_own(own);
+    if (action != NULL) {
+        set_own(own, action);
+    }
+    if (old != NULL) {
+        memcpy(old, &before, sizeof before);
+    }
+    return true;
+}
