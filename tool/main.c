@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* main.c - the allot command: finds the subcommand, and says which there are. */
+#include "complete.h"
 #include "tool.h"
 
 #include <allot/allot.h>
@@ -33,7 +34,7 @@ static int print_examples(void)
         {"allot run PROGRAM", "run a program on allot"},
         {"allot run --stats PROGRAM", "and see where its memory was"},
         {"allot doctor PID", "is allot in this process, and if not, why?"},
-        {"allot options", "what can be set"},
+        {"allot bench -- PROGRAM", "is it faster, is it smaller?"},
         {"allot help", "all that it can do"},
     };
     for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++) {
@@ -79,6 +80,9 @@ static int run(int argc, char **argv)
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
         printf("allot " VERSION "\n");
         return LEFT_WELL;
+    }
+    if (strcmp(argv[1], "complete") == 0) {
+        return complete(argc - 2, argv + 2);
     }
     const struct command *command = command_named(argv[1]);
     if (command == NULL) {

@@ -68,10 +68,12 @@ static void print_rows(const struct table *table, FILE *out, const size_t *width
         for (size_t i = 0; i < last; i++) {
             print_cell(out, cell(table, row, i), widths[i], table->columns[i].right);
         }
+        const char *text = cell(table, row, last);
         if (table->columns[last].right) {
-            fprintf(out, "%*s", (int)(widths[last] - text_columns(cell(table, row, last))), "");
+            fprintf(out, "%*s%s\n", (int)(widths[last] - text_columns(text)), "", text);
+        } else {
+            print_wrapped(out, last_at, last_at, text);
         }
-        print_wrapped(out, last_at, last_at, cell(table, row, last));
     }
 }
 

@@ -1,5 +1,6 @@
 """Every example of the manual runs. In the pages allot*.1, a line "$ command" between .EX and .EE is one; a comment before
 .EX may say .\\" needs: <program, or what prepare() can make>, and .\\" status: <how it leaves>."""
+import pathlib
 import re
 import shutil
 import subprocess
@@ -47,6 +48,8 @@ class Examples(tooltest.Case):
             self.compile("program.c", PROGRAM)
         elif need == "liballot":
             return bool(tooltest.LIBRARY)
+        elif need == "jemalloc":
+            return any(pathlib.Path("/usr/lib").glob("*/libjemalloc.so.2"))
         else:
             return shutil.which(need) is not None
         return True

@@ -1,0 +1,48 @@
+"""The pictures that allot draws, in a real browser: headless Chromium, light and dark."""
+import re
+import struct
+import subprocess
+import zlib
+
+import tooltest
+
+
+class Browser(tooltest.Case):
+    def browse(self, picture, dark=False, size=(820, 700)):
+        """(what the document says when its scripts have run, its screenshot). Fails on any script error."""
+        shot = self.folder / f"shot-{'dark' if dark else 'light'}.png"
+        browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
+                   f"--user-data-dir={self.folder}/profile", f"--window-size={size[0]},{size[1]}",
+                   f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
+        dom = subprocess.run([*browser, "--dump-dom", f"file://{picture}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True, timeout=120)
+        seen = subprocess.run([*browser, f"--screenshot={shot}", f"file://{picture}"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=120)
+        for done in [dom, seen]:
+            self.assertEqual(re.findall(r".*:CONSOLE.*", done.stderr), [])
+        return dom.stdout, shot.read_bytes()
+
+    def first_pixel(self, png):
+        """Red, green, blue of the upper left corner, which no filter of PNG changes."""
+        data, at = b"", 8
+        while at < len(png):
+            length, kind = struct.unpack(">I4s", png[at:at + 8])
+            data += png[at + 8:at + 8 + length] if kind == b"IDAT" else b""
+            at += length + 12
+        return tuple(zlib.decompress(data)[1:4])
+
+
+class Pictures(Browser):
+    @tooltest.needs_library
+    @tooltest.needs("chromium")
+    def test_bench(self):
+        picture = self.folder / "bench.svg"
+        out, _ = self.allot("bench", "--rounds", "6", "-o", picture, "--", "/usr/bin/python3", "-c", "list(range(10**6))")
+        light, light_shot = self.browse(picture)
+        _, dark_shot = self.browse(picture, dark=True)
+        self.assertIn('aria-labelledby="title verdict"', light)
+        self.assertEqual((self.first_pixel(light_shot), self.first_pixel(dark_shot)), ((255, 255, 255), (13, 17, 23)))
+
+
+if __name__ == "__main__":
+    tooltest.main()
