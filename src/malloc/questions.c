@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* questions.c - allot_query, allot_walk, the error handler, the version: see allot/allot.h. */
+#include "gc/gc.h"
 #include "malloc/malloc_internal.h"
 
 #include "arena/arena.h"
@@ -26,6 +27,19 @@ static void tell(allot_info *info, const struct heap_answer *answer, size_t offs
     info->exact = answer->exact;
 }
 
+static void tell_mapping(allot_info *info, const void *address)
+{
+    struct gc_answer answer;
+    gc_query(address, &answer);
+    if (answer.begin != NULL) {
+        info->base = answer.begin;
+        info->size_bytes = answer.bytes;
+        info->offset = ptr_diff(address, answer.begin);
+        info->room = ALLOT_ROOM_GCMAP;
+        info->state = answer.live ? ALLOT_STATE_LIVE : ALLOT_STATE_FREE;
+    }
+}
+
 int allot_query(const void *address, allot_info *info)
 {
     if (info == NULL || info->abi_size != sizeof *info) {
@@ -40,6 +54,8 @@ int allot_query(const void *address, allot_info *info)
     heap_query(address, &answer);
     if (answer.base != NULL) {
         tell(info, &answer, ptr_diff(address, answer.base));
+    } else {
+        tell_mapping(info, address);
     }
     return 0;
 }

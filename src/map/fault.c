@@ -48,7 +48,7 @@ static void describe_place(struct text *text, const struct fault *fault)
     text_add_signed(text, (int64_t)((uintptr_t)fault->address - (uintptr_t)fault->block));
     text_add(text, " in the ");
     text_add_unsigned(text, fault->block_bytes);
-    text_add(text, "-byte block at ");
+    text_add(text, fault->is_mapping ? "-byte mapping at " : "-byte block at ");
     text_add_hex(text, (uintptr_t)fault->block);
     text_add(text, " (");
     text_add(text, fault->state);
@@ -75,7 +75,7 @@ size_t fault_line(const struct fault *fault, char *line, size_t capacity)
 
 void fault_report(const struct fault *found)
 {
-    char line[320];
+    char line[512];
     struct fault told = describe_range(found);
     const struct fault *fault = &told;
     const struct hooks *hooks = hooks_now();

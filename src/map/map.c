@@ -371,6 +371,17 @@ int map_each_chunk(int (*visit)(char *begin, void *context), void *context)
 
 /* ---- figures ------------------------------------------------------------------------------------------------ */
 
+int map_each_books(int (*visit)(void *begin, size_t bytes, void *context), void *context)
+{
+    uintptr_t arrays = load_acquire(&map.window_arrays); /* O19 */
+    int result =
+        arrays == 0 ? 0 : visit((void *)round_down(arrays, 64), window_array_bytes(window_bytes_of(arrays)), context);
+    for (struct books *books = load_acquire(&map.books); books != NULL && result == 0; books = books->older) { /* O3 */
+        result = visit(books, books->bytes, context);
+    }
+    return result;
+}
+
 size_t map_books_bytes(void)
 {
     uintptr_t arrays = load_acquire(&map.window_arrays); /* O19 */

@@ -102,6 +102,9 @@ int map_each_chunk(int (*visit)(char *begin, void *context), void *context);
 
 /* Memory for books that live as long as the process: zeroed, aligned to a cache line, NULL when the OS refuses. */
 void *map_books(size_t bytes);
+/* Calls visit with each piece of memory that books lie in, the window's arrays included, until it returns other than 0;
+ * that, or 0. */
+int map_each_books(int (*visit)(void *begin, size_t bytes, void *context), void *context);
 /* Address space and resident bytes of all books, the window included. */
 size_t map_books_bytes(void);
 size_t map_books_resident_bytes(void);
@@ -161,6 +164,7 @@ struct fault {
     const void *block;   /* NULL when no block covers it */
     size_t block_bytes;
     const char *state;  /* of the block: "free", "live", ...; or, without a block, what the address is instead */
+    bool is_mapping;    /* the block is a collected mapping */
     bool fatal;         /* going on would damage memory: the handler can't ask for it */
     const char *arena;  /* the name of the arena that the call was for; NULL: none */
     const char *action; /* what was done: "free", "realloc", "read", ...; NULL: free */

@@ -25,8 +25,11 @@ struct own_action {
     _Atomic unsigned current; /* O35 */
 };
 
+typedef bool (*handler_fn)(const struct os_access *);
+#define HANDLERS 4u
+
 static struct {
-    _Atomic(bool (*)(const struct os_access *)) handler; /* O36: NULL until the actions are there */
+    _Atomic(handler_fn) handlers[HANDLERS]; /* O36: the first is NULL until the actions are there */
     struct own_action own[2];
 } caught;
 
@@ -65,9 +68,20 @@ static int was_write(const void *context)
 #endif
 }
 
-static struct os_access describe(const siginfo_t *info, const void *context)
+static bool has_action(int signal)
 {
-    struct os_access access = {.address = info->si_addr, .address_known = true, .is_write = was_write(context)};
+    struct own_action *own = own_of(signal);
+    struct sigaction action = own == NULL ? (struct sigaction){.sa_handler = SIG_DFL} : get_own(own);
+    return (action.sa_flags & SA_SIGINFO) != 0 || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
+}
+
+static struct os_access describe(int signal, const siginfo_t *info, const void *context)
+{
+    struct os_access access = {.address = info->si_addr,
+                               .address_known = true,
+                               .is_write = was_write(context),
+                               .beyond_file = signal == SIGBUS,
+                               .handled = has_action(signal)};
 #if defined(SI_KERNEL)
     access.address_known = info->si_code != SI_KERNEL;
 #endif
@@ -134,11 +148,13 @@ static void pass_on(int signal, siginfo_t *info, void *context)
 static void handle(int signal, siginfo_t *info, void *context)
 {
     int saved = errno;
-    bool (*handler)(const struct os_access *) = load_acquire(&caught.handler); /* O36 */
     bool done = false;
-    if (handler != NULL && !was_sent(info)) {
-        struct os_access access = describe(info, context);
-        done = handler(&access);
+    if (!was_sent(info)) {
+        struct os_access access = describe(signal, info, context);
+        for (size_t i = 0; i < HANDLERS && !done; i++) {
+            handler_fn handler = load_acquire(&caught.handlers[i]); /* O36 */
+            done = handler != NULL && handler(&access);
+        }
     }
     if (!done) {
         pass_on(signal, info, context);
@@ -146,18 +162,10 @@ static void handle(int signal, siginfo_t *info, void *context)
     errno = saved;
 }
 
-int os_catch_faults(bool (*handler)(const struct os_access *access))
+static int take_signals(void)
 {
     struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < CAUGHT; i++) {
-        struct sigaction old;
-        if (sigaction(caught_signals[i], NULL, &old) != 0) {
-            return -errno;
-        }
-        set_own(&caught.own[i], &old);
-    }
-    store_release(&caught.handler, handler); /* O36: the program's actions are there */
     for (size_t i = 0; i < CAUGHT; i++) {
         if (sigaction(caught_signals[i], &action, NULL) != 0) {
             return -errno;
@@ -166,10 +174,35 @@ int os_catch_faults(bool (*handler)(const struct os_access *access))
     return 0;
 }
 
+static int keep_own(void)
+{
+    for (size_t i = 0; i < CAUGHT; i++) {
+        struct sigaction old;
+        if (sigaction(caught_signals[i], NULL, &old) != 0) {
+            return -errno;
+        }
+        set_own(&caught.own[i], &old);
+    }
+    return 0;
+}
+
+int os_catch_faults(handler_fn handler)
+{
+    bool is_first = load_acquire(&caught.handlers[0]) == NULL; /* O36 */
+    int result = is_first ? keep_own() : 0;
+    for (size_t i = 0; i < HANDLERS && result == 0; i++) {
+        handler_fn there = NULL;
+        if (cas_acq_rel(&caught.handlers[i], &there, handler)) { /* O36: the program's actions are there */
+            return is_first ? take_signals() : 0;
+        }
+    }
+    return result == 0 ? -ENOSPC : result;
+}
+
 bool os_fault_action(int signal, const void *action, void *old)
 {
     struct own_action *own = own_of(signal);
-    if (own == NULL || load_acquire(&caught.handler) == NULL) { /* O36 */
+    if (own == NULL || load_acquire(&caught.handlers[0]) == NULL) { /* O36 */
         return false;
     }
     struct sigaction before = get_own(own);

@@ -11,6 +11,7 @@
 #ifndef OS_OS_H
 #define OS_OS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -208,14 +209,16 @@ bool os_registers_of(const void *context, struct os_registers *registers);
 struct os_access {
     const void *address; /* NULL when the machine doesn't tell: an address that could never be one, or NULL itself */
     bool address_known;
-    int is_write; /* 1 write, 0 read or execution, -1 the machine doesn't tell */
+    int is_write;     /* 1 write, 0 read or execution, -1 the machine doesn't tell */
+    bool beyond_file; /* SIGBUS: mapped, but its file ends before */
+    bool handled;     /* the program has a handler of its own for the signal */
     bool has_registers;
     struct os_registers registers;
 };
 
-/* From now on, SIGSEGV and SIGBUS first ask handler, which may say by true that the access is to be tried again. What
- * it passes over goes to the action that the program had, or has by now: os_fault_action. Not async-signal-safe. 0 or a
- * negative errno. */
+/* From now on, SIGSEGV and SIGBUS first ask handler, and those that were given before, each of which may say by true
+ * that the access is to be tried again. What they pass over goes to the action that the program had, or has by now:
+ * os_fault_action. Not async-signal-safe. 0 or a negative errno. */
 int os_catch_faults(bool (*handler)(const struct os_access *access));
 
 /* sigaction for a signal that os_catch_faults has taken: sets and tells the program's own action, struct sigaction
@@ -252,6 +255,113 @@ int os_fork_around(void (*before)(void), void (*parent)(void), void (*child)(voi
 /* A word that is 1, but 0 in a child made by any kind of copying fork until the child writes it; NULL when the platform
  * has no such thing. The same word at each call. */
 uint32_t *os_fork_word(void);
+
+/* ---- waiting ------------------------------------------------------------------------------------------------ */
+
+/* Waits until somebody wakes the word, ms have passed, or a signal came; not at all when the word isn't value. */
+void os_wait(_Atomic uint32_t *word, uint32_t value, unsigned ms);
+/* All that wait for the word, of this process. */
+void os_wake(_Atomic uint32_t *word);
+
+/* A lock that waits, for what lies off the paths of malloc and free. All zeros: free. Not for signal handlers. */
+struct os_lock {
+    _Atomic uint32_t word;
+};
+void os_lock(struct os_lock *lock);
+void os_unlock(struct os_lock *lock);
+
+/* Nanoseconds of a monotonic clock. */
+uint64_t os_now_ns(void);
+
+/* A thread that ends with the process, with all signals blocked but one. 0 or a negative errno. Not async-signal-safe.
+ */
+int os_thread_start(void *(*run)(void *), void *argument, int signal);
+
+/* ---- the program's own mappings ----------------------------------------------------------------------------- */
+
+/* As os_reserve, at wanted if nothing lies there, or as near as the OS likes. */
+void *os_reserve_near(void *wanted, size_t bytes);
+/* Whatever is mapped there goes; the range is reserved again. */
+int os_reserve_over(void *begin, size_t bytes);
+/* The range is reserved if nothing lies in it. */
+int os_reserve_hole(void *begin, size_t bytes);
+
+/* mmap's arguments, over reserved memory. A failure may leave a hole there (os_reserve_hole). */
+int os_map_user(void *target, size_t bytes, int fd, int64_t offset, int protection, int flags);
+/* Flags that place a mapping, and so are no one's but the room's. */
+bool os_map_flags_place(int flags);
+/* Memory that belongs to no file and is not shared. */
+bool os_map_flags_private(int flags);
+/* What such a mapping's address and length are multiples of: the page, or a huge page. 0: no such huge pages here. */
+size_t os_map_unit(int fd, int flags);
+/* What was written to the range's pages is in their file. */
+int os_sync(void *begin, size_t bytes);
+/* The path of an open file, cut at the front; "" when the platform can't tell. */
+void os_file_path(int fd, char *buffer, size_t capacity);
+/* How many mappings a process may have. SIZE_MAX: no limit known. */
+size_t os_mappings_most(void);
+
+/* ---- what the whole process holds ---------------------------------------------------------------------------- */
+
+/* Visits memory that can be read, by ascending address, but for what lies within the range from skip_begin to skip_end.
+ * 0; -ENOSYS where the platform can't tell; or why it couldn't be read. */
+struct os_memory {
+    uintptr_t begin;
+    uintptr_t end;
+    bool writable;
+    bool shared;
+    bool guarded;     /* right below lies memory that can't be touched */
+    bool first_stack; /* of the first thread */
+};
+int os_memory_each(uintptr_t skip_begin, uintptr_t skip_end, bool (*visit)(const struct os_memory *, void *),
+                   void *context);
+
+/* A guarded mapping that is a stack which libc keeps of a thread that ended, or has ready for one that is to begin:
+ * where the thread's own structure lies in it; what lies below is nobody's. 0: it is none, or the platform can't tell.
+ */
+uintptr_t os_stack_left(uintptr_t begin, uintptr_t end);
+
+/* Visits the parts of a range of private memory that were written to since they were mapped: pages in memory or swapped
+ * out that are not their file's. pages: from os_pages_open; below 0, all of the range is visited. */
+int os_pages_open(void);
+void os_pages_close(int pages);
+void os_pages_written(int pages, uintptr_t begin, uintptr_t end,
+                      void (*visit)(uintptr_t begin, uintptr_t end, void *context), void *context);
+
+/* Where the calling thread's own structure lies, as libc has it. */
+uintptr_t os_thread_self(void);
+
+/* A thread that stands still. */
+struct os_standing {
+    unsigned long id;
+    uintptr_t stack;            /* the lowest byte that it may still read of its stack */
+    uintptr_t self;             /* its own structure, as libc has it: at the upper end of the stack that libc gave it */
+    const uintptr_t *ranges[2]; /* its registers */
+    size_t words[2];
+};
+
+enum os_stop_fault {
+    OS_STOP_NONE,
+    OS_STOP_UNKNOWN, /* the platform can't, or the list of threads can't be read */
+    OS_STOP_TAKEN,   /* the program has a handler of its own for the signal */
+    OS_STOP_REFUSED, /* the signal can't be sent */
+    OS_STOP_BLOCKED, /* a thread blocks the signal */
+    OS_STOP_TRACED,  /* a thread is stopped by a debugger */
+    OS_STOP_SILENT   /* a thread didn't answer in time */
+};
+struct os_stop {
+    enum os_stop_fault fault;
+    unsigned long thread; /* that it is about; 0: none */
+    size_t n;             /* threads that stand still, beside the caller */
+};
+
+/* Stops every thread of the process but the caller, wherever it came from, by a signal; gives up after so many ms. The
+ * caller's signals are blocked until os_threads_go, which must follow a success. While threads stand still, nothing may
+ * be called that takes a lock of libc's. One caller at a time. False: all run again. */
+bool os_threads_stop(int signal, unsigned ms, struct os_stop *stop);
+void os_threads_go(void);
+/* Of those; NULL when it has ended instead. */
+const struct os_standing *os_standing(size_t i);
 
 #if defined(__linux__)
 #define OS_CAN_PURGE_LAZY 1

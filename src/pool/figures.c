@@ -78,6 +78,31 @@ int pool_walk(struct pool *pool, visit_fn visit, void *context)
     return result;
 }
 
+struct range_walk {
+    int (*visit)(void *begin, size_t bytes, void *context);
+    void *context;
+};
+
+static int visit_mapping(const struct pool_block *block, void *context)
+{
+    struct range_walk *walk = context;
+    return walk->visit(block->base, block->bytes, walk->context);
+}
+
+int pool_each_range(struct pool *pool, int (*visit)(void *begin, size_t bytes, void *context), void *context)
+{
+    struct range_walk ranges = {.visit = visit, .context = context};
+    struct walk mappings = {.pool = pool, .visit = visit_mapping, .context = &ranges};
+    int result = load_relaxed(&pool->n_mappings) == 0 ? 0 : map_each_chunk(walk_chunk, &mappings);
+    for (unsigned i = 0, n = load_relaxed(&pool->n_segments); i < n && result == 0; i++) {
+        struct segment *segment = pool_segment(pool, i);
+        if (segment != NULL) {
+            result = visit(segment_data(segment), load_relaxed(&segment->n_granules) * GRANULE_BYTES, context);
+        }
+    }
+    return result;
+}
+
 static int count(const struct pool_block *block, void *context)
 {
     struct pool_figures *figures = context;

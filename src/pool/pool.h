@@ -70,6 +70,9 @@ bool pool_query(const void *p, struct pool_block *out);
 /* Visits every block of the pool, live and free. The visitor may not use the pool. Stops at a value other than 0. */
 int pool_walk(struct pool *pool, int (*visit)(const struct pool_block *block, void *context), void *context);
 
+/* Visits the memory that the pool's blocks lie in, live and free. Stops at a value other than 0. */
+int pool_each_range(struct pool *pool, int (*visit)(void *begin, size_t bytes, void *context), void *context);
+
 /* Gives free memory back to the OS now. Returns the bytes. */
 size_t pool_trim(struct pool *pool);
 

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* gc.h - mappings that unmap themselves when nothing points into them, and blocks that nothing points to.
+ *
+ *     regions, reserved in steps      | live | live | ghost | live | free ...................... |
+ *     pieces, by address                 ^      ^      a mapping has one piece, more after a part was unmapped
+ *
+ *     collect:  lock, stop the other threads, look at every word that could hold a pointer, let them go, unlock;
+ *               then, mapping by mapping: finalizer, sync, reserve the range again
+ *
+ * Idea.        All mappings lie in regions of their own. "Could this word point into one" is a subtraction and a
+ * compare with the hull of all regions, so a search runs at the speed of memory; only a word that passes is looked up.
+ * And only then is it asked where the word itself lies: in a free block, it doesn't count. So nobody has to find the
+ * live blocks beforehand: all private memory that was written to is looked through, whoever made it, less the room's
+ * own books, the pool's free blocks and what lies below the stack pointers. Invariants.  G1  Pieces tile the regions,
+ * without gap and overlap, in the order of their addresses. G2  What is in a region is always mapped: by a live
+ * mapping, or reserved. A piece that is lost (a mapping failed half way, and somebody else has the addresses now) is
+ * never touched again. G3  No word in scanned memory is a mapping's address because of the room: its books are its own
+ * mappings, and its statics lead there alone. G4  Finalizers and the error handler run without the lock and with all
+ * threads running. Threads.     Any. One lock (gc_lock) guards all but what gc_query, weak references and the fault
+ * handler read. Signals.     gc_query and weak references are async-signal-safe; the rest is not. Fork.        The lock
+ * is taken around a fork: the child has all of it. _Fork while another thread is inside leaves the child's lock taken.
+ * Orders.      docs/CONCURRENCY.md, OG.
+ */
+#ifndef GC_GC_H
+#define GC_GC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct gc_answer {
+    const void *begin; /* NULL: in no mapping that is or was */
+    size_t bytes;
+    bool live;
+};
+/* What is this address? */
+void gc_query(const void *address, struct gc_answer *answer);
+
+#endif
