@@ -26,7 +26,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -37,6 +36,10 @@
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
+
+/* The kernel's numbers: not every libc comes with its headers. */
+#define FUTEX_WAIT_PRIVATE 128
+#define FUTEX_WAKE_PRIVATE 129
 
 /* ---- waiting ------------------------------------------------------------------------------------------------ */
 
