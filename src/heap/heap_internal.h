@@ -180,6 +180,8 @@ extern struct heap_table {
     _Atomic uint32_t n_idle;
     _Atomic uint32_t hint; /* about where an idle heap is */
     _Atomic uint32_t exit_ready;
+    /* As os_fork_word has it. Relaxed: who reads 0 through it too early asks there. */
+    _Atomic(uint32_t *) fork_word;
 } heaps;
 
 /* All heaps ever made, by number; NULL at the end. */

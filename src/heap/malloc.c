@@ -107,19 +107,25 @@ static void fill_freed(const struct place *place)
     }
 }
 
+NOINLINE static void *malloc_any(size_t bytes)
+{
+    bool zero;
+    return fill_new(allocate(&(struct request){.bytes = bytes, .room_bytes = bytes}, &zero), bytes);
+}
+
 /* The sizes that come here often. */
 static void *medium_malloc_often(size_t bytes)
 {
     struct heap *h = heap_enter();
     if (h == NULL) {
-        return NULL;
+        return malloc_any(bytes);
     }
     unsigned c = class_of(bytes);
     bool zero;
     sample_request(h, c, bytes);
     void *p = medium_malloc(h, c, &zero);
     heap_leave(h);
-    return p;
+    return p != NULL ? p : malloc_any(bytes);
 }
 
 /* ---- hooks -------------------------------------------------------------------------------------------------- */
@@ -178,14 +184,8 @@ void *heap_malloc_slow(size_t bytes, enum block_kind kind)
     if (UNLIKELY(served)) {
         return hooked;
     }
-    if (bytes > SMALL_LARGEST && bytes <= MEDIUM_LARGEST && option(OPT_fill) < 0) {
-        void *p = medium_malloc_often(bytes);
-        if (p != NULL) {
-            return p;
-        }
-    }
-    bool zero;
-    return fill_new(allocate(&(struct request){.bytes = bytes, .room_bytes = bytes}, &zero), bytes);
+    bool often = bytes > SMALL_LARGEST && bytes <= MEDIUM_LARGEST && option(OPT_fill) < 0;
+    return often ? medium_malloc_often(bytes) : malloc_any(bytes);
 }
 
 void *heap_refill_malloc(struct heap *h, size_t bytes, enum block_kind kind, struct block *damaged)

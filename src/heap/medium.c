@@ -251,15 +251,23 @@ void *medium_malloc(struct heap *h, unsigned c, bool *zero)
 
 /* ---- giving ------------------------------------------------------------------------------------------------- */
 
+/* n_dirty blocks more of it are free and dirty. */
+static void put_back(struct heap *h, struct medium *m, unsigned n_dirty)
+{
+    m->stamp_ms = h->tick_ms;
+    h->medium_dirty_bytes += (size_t)n_dirty * load_relaxed(&m->block_bytes);
+    if (!m->in_partial) {
+        list_add(h, m);
+    }
+}
+
 static void put_bits(struct heap *h, struct medium *m, uint64_t bits)
 {
     uint64_t free = load_relaxed(&m->free);
     bits &= ~free;
     store_relaxed(&m->free, free | bits);
-    m->stamp_ms = h->tick_ms;
-    h->medium_dirty_bytes += (size_t)bit_count(bits & m->touched) * load_relaxed(&m->block_bytes);
-    if (!m->in_partial && bits != 0) {
-        list_add(h, m);
+    if (bits != 0) {
+        put_back(h, m, bit_count(bits & m->touched));
     }
 }
 
@@ -287,8 +295,13 @@ void medium_report_twice(const char *block)
 void medium_free(struct heap *h, struct medium *m, unsigned index)
 {
     uint64_t bit = (uint64_t)1 << index;
-    medium_report_twice(first_block(m, load_relaxed(&m->free) & bit));
-    put_bits(h, m, bit);
+    uint64_t free = load_relaxed(&m->free);
+    if (UNLIKELY((free & bit) != 0)) {
+        medium_report_twice(first_block(m, bit));
+        return;
+    }
+    store_relaxed(&m->free, free | bit);
+    put_back(h, m, (m->touched & bit) != 0);
     drop_if_spare(h, m);
     if (h->medium_dirty_bytes > h->medium_cap) {
         enforce_cap(h);

@@ -321,6 +321,7 @@ static void fork_child(bool is_survivor);
 static void check_fork(void)
 {
     uint32_t *word = os_fork_word();
+    store_relaxed(&heaps.fork_word, word);
     if (word != NULL && UNLIKELY(*(volatile uint32_t *)word == 0)) {
         /* A thread without a heap may be one that the child has made since. */
         fork_child(load_relaxed(&heap_home) != NULL);
@@ -409,6 +410,28 @@ static void join(struct heap *home, struct heap *h)
     retire_chain(home, h);
 }
 
+static bool may_have_forked(void)
+{
+    const volatile uint32_t *word = load_relaxed(&heaps.fork_word);
+    return word == NULL || *word == 0;
+}
+
+/* current is lent; h is what it was. */
+NOINLINE static struct heap *enter_otherwise(struct heap *h)
+{
+    check_fork();
+    struct heap *home = load_relaxed(&heap_home);
+    if (h == HEAP_LENT) {
+        return home == NULL ? enter_first() : enter_stray(home);
+    }
+    h->in_slow = true;
+    strays = 0;
+    if (home != h) {
+        join(home, h);
+    }
+    return h;
+}
+
 struct heap *heap_enter(void)
 {
     struct heap *h = load_relaxed(&heap_current);
@@ -417,16 +440,11 @@ struct heap *heap_enter(void)
     }
     store_relaxed(&heap_current, HEAP_LENT);
     signal_fence();
-    check_fork();
-    struct heap *home = load_relaxed(&heap_home);
-    if (h == HEAP_LENT) {
-        return home == NULL ? enter_first() : enter_stray(home);
+    if (UNLIKELY(load_relaxed(&heap_home) != h) || UNLIKELY(may_have_forked())) {
+        return enter_otherwise(h);
     }
     h->in_slow = true;
     strays = 0;
-    if (UNLIKELY(home != h)) {
-        join(home, h);
-    }
     return h;
 }
 
