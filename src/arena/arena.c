@@ -260,6 +260,8 @@ static int claim(const allot_arena_options *options, allot_backend *backend, str
 static void struct_end(struct allot_arena *arena)
 {
     arena->life = ARENA_GONE;
+    arena->serial = 0;
+    arena->flags = 0;
     if (arena->own_struct) {
         arena_books_free(arena);
     }
@@ -425,6 +427,7 @@ void allot_arena_destroy(allot_arena *arena)
     allot_backend *backend = arena->backend;
     bool owns = (arena->flags & ALLOT_ARENA_OWNS_BACKEND) != 0;
     arena_unseal_for_good(arena);
+    cache_end(arena);
     arena_give_back(arena);
     if (backend != NULL) {
         backend_unclaim(backend, arena);
@@ -449,6 +452,7 @@ int allot_arena_reset(allot_arena *arena)
         return error;
     }
     arena->epoch = add_relaxed(&arenas.epoch, 1) + 1;
+    cache_forget(arena);
     if (arena_is_bump(arena)) {
         bump_reset(arena);
     }
@@ -647,6 +651,7 @@ static int unhold(allot_arena *arena, unsigned depth, void *context)
     if (*in_child) {
         /* A growth that another thread had under way never ends here. */
         arena->grower = arena->grower == lock_self() ? arena->grower : 0;
+        cache_after_fork(arena);
     }
     if (arena->fork_held) {
         arena->fork_held = false;
@@ -683,5 +688,6 @@ static void after_fork_child(void)
 
 void arena_start(void)
 {
+    heap_set_thread_exit(arena_thread_exit);
     os_fork_around(before_fork, after_fork_parent, after_fork_child);
 }

@@ -7,6 +7,7 @@
  *     segment.c    the books of one piece of memory: which of its words are free
  *     fit.c        the free blocks of a segment by size, or by address
  *     bump.c       blocks one behind the other, marks
+ *     cache.c      a thread's own free blocks of an arena
  *     guard.c      protection
  *     misuse.c     what is wrong with an address
  *     backend.c    heap, fixed, failing; maps.c: mmap, virt, pair
@@ -147,6 +148,8 @@ void segment_give(struct segment *segment, const struct block_at *block, size_t 
 bool segment_grow_block(struct segment *segment, const struct block_at *block, size_t words);
 /* Whether a request can be met in the free block at a word. */
 bool segment_fits(const struct segment *segment, size_t word, const struct request *request);
+/* A live block of n times so many words becomes n blocks in a cache. */
+void segment_cut(struct segment *segment, size_t word, size_t words, size_t n);
 /* Words of the free end become a live block, so that nobody takes them. */
 void segment_hold(struct segment *segment, size_t word, size_t words);
 bool segment_is_empty(const struct segment *segment);
@@ -205,12 +208,17 @@ struct bump {
     char *latest;            /* the block cut last by allot_arena_malloc: it may shrink, grow and be freed */
 };
 
+struct cache;
+
 struct allot_arena {
     allot_arena_head head; /* an unsynchronized bump arena's; next == end otherwise */
     uint32_t life;
     uint32_t flags;
-    _Atomic uintptr_t lock; /* see lock.h; unsynchronized: 1 while a call is under way */
-    _Atomic uint32_t gone;  /* its reservation was released */
+    uint64_t serial;          /* of no other arena */
+    struct cache *own_cache;  /* of an unsynchronized arena */
+    _Atomic uint32_t n_calls; /* that went through the lock; relaxed: a guess at how busy it is */
+    _Atomic uintptr_t lock;   /* see lock.h; unsynchronized: 1 while a call is under way */
+    _Atomic uint32_t gone;    /* its reservation was released */
     allot_arena_kind kind;
     allot_arena_fit fit;
     bool sealed;
@@ -223,6 +231,7 @@ struct allot_arena {
     struct segment *last;
     struct segment *here; /* where the latest block was found */
     struct bump bump;
+    struct cache *caches;   /* all of them; under lock */
     allot_backend *backend; /* NULL: it doesn't grow */
     uintptr_t grower;       /* under lock: the thread that has the backend; 0: none */
     size_t size_bytes;
@@ -230,9 +239,8 @@ struct allot_arena {
     size_t free_words;
     size_t grow_bytes;
     size_t keep_bytes;
-    int protection;  /* -1: never set */
-    uint64_t serial; /* of no other arena */
-    uint64_t epoch;  /* of no other arena, and another one after each reset */
+    int protection; /* -1: never set */
+    uint64_t epoch; /* of no other arena, and another one after each reset */
 
     /* limits: of this one and all below it */
     _Atomic size_t total_bytes; /* relaxed: a figure that is added to and compared */
@@ -323,6 +331,19 @@ INLINE allot_arena_head *bump_head(allot_arena *arena)
     bool inlined = (arena->flags & ALLOT_ARENA_UNSYNCHRONIZED) != 0 && !arena->watched;
     return inlined ? &arena->head : &arena->hidden;
 }
+
+/* cache.c; no lock is held. The fast ways are in cache_internal.h. */
+void cache_prepare(allot_arena *arena); /* after a call that went through the lock */
+void cache_end(allot_arena *arena);     /* the arena ends */
+void cache_after_fork(allot_arena *arena);
+
+/* cache.c; between arena_enter and arena_leave */
+void cache_refill(allot_arena *arena, struct segment *segment, size_t words);
+void cache_make_room(allot_arena *arena, size_t words); /* blocks of this size are being freed */
+bool cache_empty_all(allot_arena *arena);               /* whether anything came of it */
+void cache_close(allot_arena *arena);                   /* all calls go through the lock once */
+void cache_forget(allot_arena *arena);                  /* all blocks are free already */
+size_t cache_words(const allot_arena *arena);
 
 /* guard.c */
 void arena_unseal_for_good(allot_arena *arena); /* memory goes back as it came */

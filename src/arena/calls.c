@@ -3,7 +3,7 @@
  *
  * Each enters the arena, does its work on the books, leaves it, and only then reports, copies or clears.
  */
-#include "arena/arena_internal.h"
+#include "arena/cache_internal.h"
 
 #include <errno.h>
 #include <string.h>
@@ -53,11 +53,22 @@ static int take(allot_arena *arena, const struct request *request, struct taken 
     }
     while (!take_anywhere(arena, request, taken)) {
         error = arena_grow(arena, request);
-        if (error != 0) {
+        if (error != 0 && (arena->grower != 0 || !cache_empty_all(arena))) {
             return error;
         }
     }
     return 0;
+}
+
+static void add_call(allot_arena *arena)
+{
+    uint32_t n = load_relaxed(&arena->n_calls);
+    store_relaxed(&arena->n_calls, n + (n != UINT32_MAX));
+}
+
+static bool is_plain(const struct request *request)
+{
+    return request->align_bytes == WORD_BYTES;
 }
 
 static int alloc(allot_arena *arena, size_t align, size_t bytes, struct taken *taken)
@@ -78,8 +89,13 @@ static int alloc(allot_arena *arena, size_t align, size_t bytes, struct taken *t
     error = take(arena, &request, taken);
     if (error == 0) {
         watch_forget(arena, taken->block, bytes);
+        if (is_plain(&request) && arena->caches != NULL) {
+            cache_refill(arena, arena->here, request.words);
+        }
     }
+    add_call(arena);
     arena_leave(arena);
+    cache_prepare(arena);
     return error;
 }
 
@@ -92,11 +108,23 @@ static void *block_or_errno(int error, void *block)
     return block;
 }
 
-void *allot_arena_malloc(allot_arena *arena, size_t size_bytes)
+static size_t words_of(size_t bytes)
+{
+    return (bytes + WORD_BYTES - 1) >> WORD_SHIFT;
+}
+
+NOINLINE static void *malloc_slow(allot_arena *arena, size_t size_bytes)
 {
     struct taken taken;
     int error = alloc(arena, 0, size_bytes, &taken);
     return block_or_errno(error, taken.block);
+}
+
+void *allot_arena_malloc(allot_arena *arena, size_t size_bytes)
+{
+    size_t words = words_of(size_bytes);
+    void *block = LIKELY(words - 1 < CACHE_WORDS_MOST) ? cache_take(arena, words) : NULL;
+    return LIKELY(block != NULL) ? block : malloc_slow(arena, size_bytes);
 }
 
 int allot_arena_alloc(allot_arena *arena, size_t size_bytes, void **out)
@@ -241,20 +269,16 @@ static const char *give(allot_arena *arena, void *p, size_t bytes)
     if (words > room) {
         return "overlapping free";
     }
+    if (arena->caches != NULL) {
+        cache_make_room(arena, words);
+    }
     segment_give(target.segment, &target.block, target.word, words);
     watch_memory(arena, p, words << WORD_SHIFT);
     arena_tidy(arena, target.segment);
     return NULL;
 }
 
-static int report_fault(allot_arena *arena, const void *p, const char *name, const struct misuse *misuse)
-{
-    (void)p, (void)name;
-    misuse_report(arena, misuse);
-    return EINVAL;
-}
-
-static int free_bytes(allot_arena *arena, void *p, size_t bytes)
+NOINLINE static int free_slow(allot_arena *arena, void *p, size_t bytes)
 {
     struct misuse misuse;
     int saved = errno;
@@ -267,15 +291,21 @@ static int free_bytes(allot_arena *arena, void *p, size_t bytes)
     if (fault != NULL) {
         misuse = misuse_of(arena, p, fault);
     }
+    add_call(arena);
     arena_leave(arena);
-    error = fault == NULL ? 0 : report_fault(arena, p, fault, &misuse);
+    if (fault != NULL) {
+        misuse_report(arena, &misuse);
+        error = EINVAL;
+    } else {
+        cache_prepare(arena);
+    }
     errno = saved;
     return error;
 }
 
 int allot_arena_free(allot_arena *arena, void *block)
 {
-    return block == NULL ? 0 : free_bytes(arena, block, WHOLE);
+    return block == NULL || LIKELY(cache_give(arena, block, WHOLE)) ? 0 : free_slow(arena, block, WHOLE);
 }
 
 int allot_arena_free_sized(allot_arena *arena, void *range, size_t size_bytes)
@@ -283,7 +313,8 @@ int allot_arena_free_sized(allot_arena *arena, void *range, size_t size_bytes)
     if (range == NULL && size_bytes == 0) {
         return 0;
     }
-    return free_bytes(arena, range, size_bytes == WHOLE ? WHOLE - 1 : size_bytes);
+    size_bytes = size_bytes == WHOLE ? WHOLE - 1 : size_bytes;
+    return LIKELY(cache_give(arena, range, size_bytes)) ? 0 : free_slow(arena, range, size_bytes);
 }
 
 int allot_arena_free_batch(allot_arena *arena, void *const *blocks, size_t n)
@@ -478,7 +509,7 @@ size_t allot_arena_usable_size(allot_arena *arena, const void *block)
 
 static size_t free_bytes_of(allot_arena *arena)
 {
-    return arena_is_bump(arena) ? bump_free_bytes(arena) : arena->free_words << WORD_SHIFT;
+    return arena_is_bump(arena) ? bump_free_bytes(arena) : (arena->free_words + cache_words(arena)) << WORD_SHIFT;
 }
 
 size_t allot_arena_size(allot_arena *arena)

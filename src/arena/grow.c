@@ -273,6 +273,9 @@ static int adopt_in_place(allot_arena *arena, const struct growth *growth)
     if (arena_is_bump(arena)) {
         segment->words = words;
     } else {
+        if (words > segment->room) {
+            cache_empty_all(arena); /* the books move */
+        }
         grown = segment_extend(segment, words);
     }
     if (grown) {
@@ -295,6 +298,7 @@ static int adopt_piece(allot_arena *arena, const struct growth *growth, void *bo
     watch_memory(arena, segment->begin, segment->words << WORD_SHIFT);
     lock_take(&arena->lock);
     segment_join(arena, segment);
+    cache_close(arena); /* they learn of the new segment */
     lock_give(&arena->lock);
     return 0;
 }
@@ -443,6 +447,7 @@ static size_t empty_bytes(const allot_arena *arena)
 /* Unlocks while the backend works. */
 static void release_segment(allot_arena *arena, struct segment *segment)
 {
+    cache_close(arena);
     segment_leave(arena, segment);
     growth_begins(arena);
     segment_return(arena, segment);
@@ -533,6 +538,7 @@ static size_t decommit_top(allot_arena *arena)
 
 size_t arena_shed(allot_arena *arena, size_t keep_bytes)
 {
+    cache_empty_all(arena);
     size_t shed = 0;
     size_t idle = 0;
     struct segment *next;
@@ -571,6 +577,7 @@ void arena_give_back(allot_arena *arena)
 
 void arena_lose_memory(allot_arena *arena)
 {
+    cache_forget(arena);
     store_relaxed(&arena->gone, 1); /* one owner */
     arena->head = (allot_arena_head){NULL, NULL};
     arena->hidden = arena->head;

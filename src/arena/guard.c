@@ -85,6 +85,7 @@ int allot_arena_seal(allot_arena *arena)
         error = protect_all(arena, os_protection_read());
         if (error == 0) {
             arena->sealed = true;
+            cache_close(arena);
             arena->head.end = arena->head.next; /* no way around the check */
         } else {
             protect_all(arena, usual_protection(arena));

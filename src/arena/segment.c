@@ -430,6 +430,14 @@ bool segment_grow_block(struct segment *segment, const struct block_at *block, s
     return true;
 }
 
+void segment_cut(struct segment *segment, size_t word, size_t words, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        state_set(segment, word + i * words, STATE_CACHED | (unsigned)words);
+        ladder_set(segment, word + i * words);
+    }
+}
+
 void segment_hold(struct segment *segment, size_t word, size_t words)
 {
     size_t begin = segment_tail(segment);

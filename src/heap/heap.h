@@ -290,6 +290,8 @@ bool heap_slab_block(const void *p, struct heap_slab_block *block);
 /* Start-up: from the first constructor; before that the heap works without. */
 void heap_start(void);
 void heap_fork_child(void);
+/* Runs when a thread that has used the heap ends, before its heap is closed. Set once, before there are threads. */
+void heap_set_thread_exit(void (*thread_exit)(void));
 void heap_thread_flush(void);
 void heap_thread_idle(void);
 size_t heap_trim(size_t keep_bytes);

@@ -42,6 +42,8 @@ static __thread uint32_t strays;
 
 _Atomic uintptr_t heap_secret_word;
 
+static _Atomic(void (*)(void)) also_at_exit; /* relaxed: a function, set in the first constructor */
+
 struct heap_table heaps;
 
 /* ---- the table ---------------------------------------------------------------------------------------------- */
@@ -300,9 +302,18 @@ static bool has_left_calls(const struct heap *home)
     return home != NULL && (home->in_slow || home->next_own != NULL || load_relaxed(&heap_current) == HEAP_LENT);
 }
 
+void heap_set_thread_exit(void (*also)(void))
+{
+    store_relaxed(&also_at_exit, also);
+}
+
 static void thread_exit(void *unused)
 {
     (void)unused;
+    void (*also)(void) = load_relaxed(&also_at_exit);
+    if (also != NULL) {
+        also();
+    }
     struct heap *home = load_relaxed(&heap_home);
     if (has_left_calls(home)) {
         give_up_locks();

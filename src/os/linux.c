@@ -359,6 +359,20 @@ unsigned long os_thread_id(void)
     return (unsigned long)syscall(SYS_gettid);
 }
 
+/* The first time, and perhaps after a fork, the process says that it will use it. */
+int os_barrier_all(void)
+{
+    enum { EXPEDITED = 1 << 3, REGISTER = 1 << 4 };
+    int saved = errno;
+    long result = syscall(SYS_membarrier, EXPEDITED, 0, 0);
+    if (result != 0 && errno == EPERM && syscall(SYS_membarrier, REGISTER, 0, 0) == 0) {
+        result = syscall(SYS_membarrier, EXPEDITED, 0, 0);
+    }
+    int error = result == 0 ? 0 : -errno;
+    errno = saved;
+    return error;
+}
+
 void os_yield(void)
 {
     syscall(SYS_sched_yield);

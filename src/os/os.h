@@ -239,6 +239,9 @@ unsigned long os_thread_id(void);
 /* Tells the processor that the caller spins. */
 void os_relax(void);
 
+/* A full barrier in every thread of the process that runs. 0, or a negative errno where there is none. */
+int os_barrier_all(void);
+
 /* Lets other threads run. */
 void os_yield(void);
 

@@ -304,6 +304,11 @@ unsigned long os_thread_id(void)
 #endif
 }
 
+int os_barrier_all(void)
+{
+    return -ENOSYS;
+}
+
 void os_yield(void)
 {
     sched_yield();
