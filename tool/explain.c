@@ -436,13 +436,16 @@ static bool read_all(struct target *target, struct heap_view *view)
 
 static int run(int argc, char **argv)
 {
-    static const struct option longs[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"json", no_argument, NULL, 'j'}, {"socket", no_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
     bool as_json = false;
+    bool by_socket = false;
     for (int option; (option = next_option(argc, argv, "", longs)) != -1;) {
-        if (option != 'j') {
+        if (option == '?') {
             return LEFT_MISUSED;
         }
-        as_json = true;
+        as_json = as_json || option == 'j';
+        by_socket = by_socket || option == 's';
     }
     if (optind + 1 != argc) {
         return misused(optind == argc ? "which process, or which core file?" : "one process or core file, not several");
@@ -452,6 +455,7 @@ static int run(int argc, char **argv)
     if (!target_open(&target, argv[optind])) {
         return LEFT_FAILED;
     }
+    target.memory_refused = target.memory_refused || by_socket;
     if (!read_all(&target, &view)) {
         target_close(&target);
         return LEFT_FAILED;
@@ -474,9 +478,10 @@ static int run(int argc, char **argv)
 const struct command command_explain = {
     .name = "explain",
     .question = "Why is the RSS so much larger than what was allocated?",
-    .synopsis = "[--json] PID|COREFILE",
+    .synopsis = "[--json] [--socket] PID|COREFILE",
     .usage =
         "  --json  as JSON: each part in bytes, and what would free how much\n"
+        "  --socket  ask the process, also where its memory could be read\n"
         "\n"
         "The parts add up to the process's resident memory. The process is not stopped; where the kernel lets nobody "
         "read its memory, it answers by itself if it was started with ALLOT_OPTIONS=look.\n",

@@ -205,8 +205,10 @@ static bool is_free_form(const struct reader *reader, uint64_t address, const ui
 {
     uint64_t key = address ^ reader->root->secret;
     const allot_root_heap *heap = &reader->root->heap;
-    return (words[0] ^ words[1]) == (key ^ heap->form_own) || (words[0] ^ words[1]) == (key ^ heap->form_sent) ||
-           words[1] == (key ^ heap->form_outbox);
+    uint64_t form = words[0] ^ words[1] ^ key;
+    uint64_t outbox = words[1] ^ key ^ heap->form_outbox;
+    return form == heap->form_own || form == heap->form_sent || form == heap->form_sorted ||
+           outbox >> heap->form_outbox_number % 64 == 0;
 }
 
 /* Reads the pages that are there, lest reading makes others resident; these stay zeros, which is no free block's form.

@@ -289,9 +289,11 @@ static bool complain_of(const struct target *target, enum look_error error)
         break;
     default:
         complain(
-            "the kernel lets nobody read the memory of process %d (%s), and it has opened no socket: start it with "
-            "ALLOT_OPTIONS=look (or look_signal=N, and send it that signal), or run as root",
-            pid, strerror(target->memory_error));
+            "%s%s%sprocess %d has opened no socket: start it with ALLOT_OPTIONS=look, or with look_signal=N and send "
+            "it that signal",
+            target->memory_error == 0 ? "" : "the kernel lets nobody read its memory (",
+            target->memory_error == 0 ? "" : strerror(target->memory_error), target->memory_error == 0 ? "" : "), and ",
+            pid);
         break;
     }
     return false;

@@ -98,17 +98,20 @@ typedef struct allot_root_heap {
     uint32_t class_sparse;       /* a bit in the code of a small slab some of whose pages went to the system */
     const uint32_t *class_bytes; /* n_classes of them */
     const void *secret;
-    /* A free block's words are its link and link ^ address ^ secret ^ form, for the forms own and sent; for outbox the
-     * second alone, without a link. */
+    /* A free block's words are its link and link ^ address ^ secret ^ form, for the first three forms; for outbox the
+     * second alone, without a link, and with a number in form_outbox_number bits below. */
     uint64_t form_own;
     uint64_t form_sent;
+    uint64_t form_sorted;
     uint64_t form_outbox;
+    uint32_t form_outbox_number;
+    uint32_t heap_bytes;
     const void *n_heaps; /* the address of a uint32_t */
     const void *pages;   /* n_pages addresses of pages, each of page_heaps addresses of heaps */
     uint32_t n_pages;
     uint32_t page_heaps;
-    uint32_t heap_bytes;
     uint32_t state_idle;
+    uint32_t unused_0;
     allot_field heap_number;
     allot_field heap_state;
     allot_field heap_current_of; /* an address in the thread-local storage of the heap's thread */

@@ -137,9 +137,9 @@ struct CACHE_ALIGNED heap {
     size_t medium_cap;
     uint32_t medium_learned_ms;
     uint32_t medium_calls;    /* since the last look at the clock */
-    uint64_t sampled_bytes;   /* what the classes hold of the requests that came the slow way */
-    uint64_t requested_bytes; /* what these asked for */
-    int32_t until_sample;     /* about how many blocks may go by until one is sampled */
+    _Atomic uint64_t sampled_bytes;   /* what the classes hold of the requests that came the slow way */
+    _Atomic uint64_t requested_bytes; /* what these asked for. Both are read by any, relaxed */
+    int32_t until_sample;             /* about how many blocks may go by until one is sampled */
 
     /* any thread */
     CACHE_ALIGNED _Atomic uint32_t state;
@@ -313,6 +313,38 @@ struct heap_answer {
 void heap_query(const void *p, struct heap_answer *answer);
 
 int heap_walk(int (*visit)(const struct heap_answer *answer, void *context), void *context);
+
+enum heap_span_use { HEAP_SPAN_SMALL, HEAP_SPAN_MEDIUM, HEAP_SPAN_LARGE, HEAP_SPAN_FREE, HEAP_SPAN_OTHER };
+
+/* A span of an area, or a mapping of its own, with what is in it. */
+struct heap_span {
+    const void *begin;
+    size_t bytes;
+    enum heap_span_use use;
+    bool own;
+    unsigned size_class; /* of small and medium ones, as the next */
+    uint32_t heap;       /* its number */
+    const void *first_block;
+    size_t block_bytes;
+    unsigned n_blocks;         /* at most HEAP_SPAN_BLOCKS */
+    size_t requested;          /* of a large one */
+    const unsigned char *live; /* a bit a block; lives for the call */
+};
+#define HEAP_SPAN_BLOCKS 4096u
+
+/* Visits the spans of all areas, by ascending address in each, then mappings of their own, while the process runs: what
+ * changes under it is passed over or told as it was a moment ago, and can do no harm. */
+int heap_each_span(int (*visit)(const struct heap_span *span, void *context), void *context);
+
+/* Visits every heap that was ever made. */
+struct heap_seen {
+    uint32_t number;
+    bool idle;
+    const void *storage; /* in the thread-local storage of its thread */
+    uint64_t sampled_bytes;
+    uint64_t requested_bytes;
+};
+void heap_each(void (*visit)(const struct heap_seen *heap, void *context), void *context);
 
 struct heap_figures {
     size_t rss_live_requested, rss_live_rounding, rss_free_slots, rss_kept, rss_tables;

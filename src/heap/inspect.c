@@ -287,8 +287,8 @@ void heap_figures(struct heap_figures *figures)
     for (size_t i = 0; i < heap_count(); i++) {
         struct heap *h = heap_by_index(i);
         if (h != NULL) {
-            sums.requested += h->requested_bytes;
-            sums.sampled += h->sampled_bytes;
+            sums.requested += load_relaxed(&h->requested_bytes);
+            sums.sampled += load_relaxed(&h->sampled_bytes);
         }
     }
     span_each_area(sum_area, &sums);

@@ -23,8 +23,8 @@
 /* Slow calls are a sample of all: what their sizes are rounded up by, the others' are. */
 static void sample_request(struct heap *h, unsigned c, size_t bytes)
 {
-    h->sampled_bytes += heap_class_size(c);
-    h->requested_bytes += bytes;
+    store_relaxed(&h->sampled_bytes, load_relaxed(&h->sampled_bytes) + heap_class_size(c));
+    store_relaxed(&h->requested_bytes, load_relaxed(&h->requested_bytes) + bytes);
 }
 
 static struct block *bin_pop(struct bin *bin)

@@ -8,6 +8,7 @@
 #include "check/check.h"
 #include "config/config.h"
 #include "heap/heap.h"
+#include "look/look.h"
 #include "malloc/figures_internal.h"
 #include "malloc/malloc_internal.h"
 #include "os/os.h"
@@ -39,6 +40,7 @@ __attribute__((constructor(101))) static void start(void)
     if (!option(OPT_children)) {
         os_environment_forget_file("LD_PRELOAD", "liballot.so");
     }
+    look_start();
     if (option(OPT_help)) {
         config_print(os_write_error);
     }
@@ -46,6 +48,7 @@ __attribute__((constructor(101))) static void start(void)
 
 __attribute__((destructor(101))) static void end(void)
 {
+    look_end();
     if (option(OPT_stats)) {
         figures_print();
     }

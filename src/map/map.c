@@ -398,6 +398,23 @@ size_t map_books_resident_bytes(void)
     return sum;
 }
 
+int map_each_book(int (*visit)(void *begin, size_t bytes, void *context), void *context)
+{
+    uintptr_t arrays = load_acquire(&map.window_arrays); /* O19 */
+    int result = 0;
+    if (arrays != 0) {
+        result = visit((void *)round_down(arrays, 64), window_array_bytes(window_bytes_of(arrays)), context);
+    }
+    for (struct books *books = load_acquire(&map.books); books != NULL && result == 0; books = books->older) { /* O3 */
+        result = visit(books, books->bytes, context);
+    }
+    for (size_t i = 0; i < sizeof map.roots / sizeof map.roots[0] && result == 0; i++) {
+        struct leaf *leaf = load_acquire(&map.roots[i]); /* O4 */
+        result = leaf == NULL ? 0 : visit(leaf, round_up(sizeof *leaf, os_page_bytes()), context);
+    }
+    return result;
+}
+
 /* ---- for who looks from outside ----------------------------------------------------------------------------- */
 
 const struct allot_root_map map_root = {

@@ -108,6 +108,9 @@ int map_each_books(int (*visit)(void *begin, size_t bytes, void *context), void 
 /* Address space and resident bytes of all books, the window included. */
 size_t map_books_bytes(void);
 size_t map_books_resident_bytes(void);
+/* Calls visit with each piece of books, the window's arrays and the tree's leaves included, until it returns other than 0;
+ * that, or 0. */
+int map_each_book(int (*visit)(void *begin, size_t bytes, void *context), void *context);
 
 INLINE uint32_t map_tag(const void *p)
 {

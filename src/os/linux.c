@@ -253,6 +253,11 @@ static bool find_in_proc(const char *name, char *buffer, size_t capacity)
     return found;
 }
 
+bool os_is_privileged(void)
+{
+    return getauxval(AT_SECURE) != 0;
+}
+
 bool os_environment_ready(void)
 {
     return true;
@@ -260,7 +265,7 @@ bool os_environment_ready(void)
 
 bool os_environment(const char *name, char *buffer, size_t capacity)
 {
-    if (getauxval(AT_SECURE) != 0) {
+    if (os_is_privileged()) {
         return false;
     }
     /* ld.so allocates before libc has set environ. */

@@ -117,6 +117,9 @@ uint64_t os_random(void);
  * libc has set up environ. In a privileged process (set-uid, capabilities) there is none. */
 bool os_environment(const char *name, char *buffer, size_t capacity);
 
+/* Whether the process has rights that its user hasn't (set-uid, capabilities). */
+bool os_is_privileged(void);
+
 /* Whether os_environment can be asked yet. Where it can't (posix.c, before libc has been started) it answers false. */
 bool os_environment_ready(void);
 
@@ -365,6 +368,38 @@ bool os_threads_stop(int signal, unsigned ms, struct os_stop *stop);
 void os_threads_go(void);
 /* Of those; NULL when it has ended instead. */
 const struct os_standing *os_standing(size_t i);
+/* ---- sockets, for who looks at the process ------------------------------------------------------------------- */
+
+/* Names the calling thread, for the OS's tools, where that can be done. */
+void os_thread_name(const char *name);
+
+unsigned long os_process_id(void);
+unsigned long os_user_id(void); /* whose rights the process has now */
+
+/* A directory that is the user's alone: made with mode 0700, or there already with no right for anybody else. 0 or a
+ * negative errno: -EPERM when it is another's, or others have rights. */
+int os_private_directory(const char *path);
+/* A Unix socket at path, in place of what lies there. Descriptor or a negative errno. */
+int os_listen(const char *path);
+void os_unlink(const char *path);
+/* Whether the process at the other end runs as the same user, or as root. */
+bool os_peer_may(int connection);
+/* The next connection; -EAGAIN when there is none. What is sent on it waits for at most patience_ms. */
+int os_accept(int listener, unsigned patience_ms);
+/* Bytes; 0 at the end, a negative errno, -EAGAIN when nothing is there yet. */
+long os_receive(int connection, char *buffer, size_t capacity);
+/* All of it, or a negative errno. Raises no SIGPIPE. */
+int os_send(int connection, const char *bytes, size_t length);
+/* Two ends of a pipe that programs started don't inherit: bytes written to the second come out of the first. */
+int os_pipe(int ends[2]);
+void os_pipe_write(int end);
+void os_pipe_drain(int end);
+/* Waits until one of n descriptors (negative ones are passed over) has something, or for ms (negative: for good). ready
+ * gets a bit a descriptor; n is at most 32. */
+void os_wait_for(const int *descriptors, unsigned n, int ms, uint32_t *ready);
+
+/* Calls handler when the signal comes. -EBUSY when the program has its own already. */
+int os_on_signal(int number, void (*handler)(int));
 
 #if defined(__linux__)
 #define OS_CAN_PURGE_LAZY 1

@@ -186,7 +186,7 @@ static char **environment(void)
 #endif
 }
 
-static bool is_privileged(void)
+bool os_is_privileged(void)
 {
 #if HAS_ISSETUGID
     return issetugid() != 0;
@@ -203,7 +203,7 @@ bool os_environment_ready(void)
 bool os_environment(const char *name, char *buffer, size_t capacity)
 {
     char **entries = environment();
-    return entries != NULL && !is_privileged() && unix_find_value(entries, name, buffer, capacity);
+    return entries != NULL && !os_is_privileged() && unix_find_value(entries, name, buffer, capacity);
 }
 
 void os_environment_forget_file(const char *name, const char *file)

@@ -59,19 +59,77 @@ static int walk_chunk(char *begin, void *context)
     return 0;
 }
 
-int pool_walk(struct pool *pool, visit_fn visit, void *context)
+/* The blocks that begin in units begin to end of a segment. */
+static int walk_units(struct spot spot, unsigned begin, unsigned end, visit_fn visit, void *context)
+{
+    int result = 0;
+    for (spot.unit = begin; spot.unit < end && result == 0; spot.unit++) {
+        uint32_t kind = load_relaxed(&spot_unit(&spot)->kind); /* relaxed: near while others run */
+        if (kind >= 1 && kind <= CLASS_LAST) {
+            result = walk_superblock(&spot, kind, visit, context);
+        } else if (kind == KIND_RUN) {
+            result = walk_run(&spot, visit, context);
+        }
+    }
+    return result;
+}
+
+static int walk_mappings(struct pool *pool, visit_fn visit, void *context)
 {
     struct walk mappings = {.pool = pool, .visit = visit, .context = context};
-    int result = load_relaxed(&pool->n_mappings) == 0 ? 0 : map_each_chunk(walk_chunk, &mappings);
+    return load_relaxed(&pool->n_mappings) == 0 ? 0 : map_each_chunk(walk_chunk, &mappings);
+}
+
+int pool_walk(struct pool *pool, visit_fn visit, void *context)
+{
+    int result = walk_mappings(pool, visit, context);
     for (unsigned i = 0, n = load_relaxed(&pool->n_segments); i < n && result == 0; i++) {
         struct spot spot = {.segment = pool_segment(pool, i), .number = i};
         unsigned end = spot.segment == NULL ? 0 : load_relaxed(&spot.segment->n_granules) * GRANULE_UNITS;
-        for (spot.unit = 0; spot.unit < end && result == 0; spot.unit++) {
-            uint32_t kind = load_relaxed(&spot_unit(&spot)->kind); /* relaxed: near while others run */
-            if (kind >= 1 && kind <= CLASS_LAST) {
-                result = walk_superblock(&spot, kind, visit, context);
-            } else if (kind == KIND_RUN) {
-                result = walk_run(&spot, visit, context);
+        result = walk_units(spot, 0, end, visit, context);
+    }
+    return result;
+}
+
+/* ---- granule by granule ------------------------------------------------------------------------------------- */
+
+struct granule_walk {
+    int (*visit)(const struct pool_granule *granule, void *context);
+    void *context;
+};
+
+static int granule_of_mapping(const struct pool_block *block, void *context)
+{
+    struct granule_walk *walk = context;
+    struct pool_granule granule = {
+        .begin = block->base, .bytes = block->bytes, .units = UINT64_MAX, .n_live = 1, .live_bytes = block->bytes};
+    return walk->visit(&granule, walk->context);
+}
+
+static int add_live(const struct pool_block *block, void *context)
+{
+    struct pool_granule *granule = context;
+    granule->n_live += block->live;
+    granule->live_bytes += block->live ? block->bytes : 0;
+    return 0;
+}
+
+int pool_each_granule(struct pool *pool, int (*visit)(const struct pool_granule *granule, void *context), void *context)
+{
+    struct granule_walk walk = {.visit = visit, .context = context};
+    int result = walk_mappings(pool, granule_of_mapping, &walk);
+    for (unsigned i = 0, n = load_relaxed(&pool->n_segments); i < n && result == 0; i++) {
+        struct spot spot = {.segment = pool_segment(pool, i), .number = i};
+        unsigned granules = spot.segment == NULL ? 0 : load_relaxed(&spot.segment->n_granules);
+        for (unsigned g = 0; g < granules && result == 0; g++) {
+            struct pool_granule granule = {
+                .begin = segment_data(spot.segment) + g * GRANULE_BYTES,
+                .bytes = GRANULE_BYTES,
+                .units = load_relaxed(&spot.segment->used[g]), /* relaxed: a figure */
+            };
+            if (granule.units != 0) {
+                walk_units(spot, g * GRANULE_UNITS, (g + 1) * GRANULE_UNITS, add_live, &granule);
+                result = visit(&granule, context);
             }
         }
     }

@@ -23,6 +23,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct pool;
 
@@ -72,6 +73,16 @@ int pool_walk(struct pool *pool, int (*visit)(const struct pool_block *block, vo
 
 /* Visits the memory that the pool's blocks lie in, live and free. Stops at a value other than 0. */
 int pool_each_range(struct pool *pool, int (*visit)(void *begin, size_t bytes, void *context), void *context);
+/* Visits every granule of the pool that has live blocks, and every large block, by its begin and granules. units: a bit
+ * a KiB that is in use, of the first granule. */
+struct pool_granule {
+    void *begin;
+    size_t bytes;
+    uint64_t units;
+    size_t n_live;
+    size_t live_bytes; /* of blocks that begin here */
+};
+int pool_each_granule(struct pool *pool, int (*visit)(const struct pool_granule *granule, void *context), void *context);
 
 /* Gives free memory back to the OS now. Returns the bytes. */
 size_t pool_trim(struct pool *pool);

@@ -35,20 +35,21 @@ class Explain(tooltest.Case):
         server = tooltest.REPOSITORY / "examples/threaded_server.c"
         self.compile("server.c", server.read_text(), "-pthread")
         programs = {
-            "cat": (["sh", "-c", "echo ready; exec cat"], 0),
+            "cat": (["cat"], 0),
             "awk": (["awk", "BEGIN { for (i = 0; i < 50000; i++) a[i] = i \"x\"; print \"ready\"; fflush(); getline }"], 1 << 20),
             "bash": (["bash", "-c", "for ((i = 0; i < 40000; i++)); do a[i]=$i; done; echo ready; read"], 1 << 20),
             "python3": (["python3", "-c", processes.PYTHON], 1 << 20),
             "perl": (["perl", "-e", processes.PERL], 4 << 20),
-            "sort": (["sh", "-c", "echo ready; exec sort"], 0),
-            "C++": ([self.folder / "tree"], 48000000),
-            "C": ([self.folder / "plain"], 2 << 20),
+            "sort": (["sort"], 0),
+            "C++": ([self.folder / "tree", "x"], 48000000),
+            "C": ([self.folder / "plain", "x"], 2 << 20),
             "threaded server": ([self.folder / "server", 60], 4 << 20),
         }
         checked = 0
         for name, (arguments, least) in programs.items():
             if processes.has(arguments[0]):
-                with processes.running(arguments) as pid:
+                with processes.running(arguments, ready="ready" if arguments[1:] else None) as pid:
+                    self.assertTrue("server" in name or processes.wait_for(lambda: processes.waits_for_input(pid)), name)
                     self.check_sum(pid, name, least)
                     checked += 1
         if processes.has("redis-server", "redis-benchmark"):

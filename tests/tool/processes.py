@@ -96,6 +96,15 @@ def wait_for(condition, seconds=10):
     return False
 
 
+def waits_for_input(pid):
+    """Whether its first thread is in a read from standard input: it has started, and does nothing."""
+    try:
+        call = pathlib.Path(f"/proc/{pid}/syscall").read_text().split()
+    except OSError:
+        return False
+    return call[0] == "0" and call[1] == "0x0"
+
+
 def library_folder():
     return pathlib.Path(tooltest.LIBRARY).resolve().parent
 
