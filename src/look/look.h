@@ -7,9 +7,9 @@
  * What exists when:
  *     by default               nothing: no thread, no descriptor, no file, no handler
  *     option look              from start on a thread that sleeps in poll, a pipe, and a listening socket
- *     option look_signal=N     from start on a handler for signal N, a pipe, and a thread that sleeps in poll. The
- * signal makes it open the socket; a minute after the last one has left it closes it again ALLOT_LOOK=off nothing,
- * whatever the options say; so in set-uid programs
+ *     option look_signal=N     from start on a handler for signal N, a pipe, and a thread that sleeps in poll
+ *     signal N comes           the thread opens the socket; a minute after the last one has left it closes it again
+ *     ALLOT_LOOK=off           nothing, whatever the options say; so in set-uid programs
  *
  * A thread can't be made in a signal handler, since pthread_create takes locks of libc's that the interrupted code may
  * hold. That is why one sleeps (decision 0010).
