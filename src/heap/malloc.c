@@ -421,9 +421,9 @@ size_t heap_usable(const void *p)
     if (p == NULL) {
         return 0;
     }
-    size_t answer;
     const struct hooks *hooks = hooks_now();
-    if (hooks != NULL && hooks->usable(p, &answer)) {
+    size_t answer = hooks != NULL && hooks->all ? 0 : small_usable(p); /* a block that is due lies in no slab */
+    if (answer != 0 || (hooks != NULL && hooks->usable(p, &answer))) {
         return answer;
     }
     struct place place;
