@@ -173,7 +173,7 @@ size_t check_freed(const struct noted *noted)
     if (written == NULL) {
         return 0;
     }
-    check_fault(noted, "use after free", written, "write");
+    check_fault(noted, "use after free", written, "look at what was freed");
     fill_freed(noted);
     return 1;
 }

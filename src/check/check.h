@@ -42,8 +42,11 @@ struct check_answer {
 };
 void check_ask(const void *address, struct check_answer *answer);
 
-/* Everything that a report says, for programs that report in their own way. */
-struct check_report;
-typedef void (*check_listener)(const struct check_report *report, void *context);
+struct fault;
+
+/* Is called with each fault, its line, and the whole report as text, for programs that report in their own way; while
+ * it runs, nobody else reports. NULL: nobody is. */
+typedef void (*check_listener)(const struct fault *fault, const char *line, const char *text, void *context);
+void check_set_listener(check_listener listener, void *context);
 
 #endif

@@ -74,6 +74,7 @@ void guard_fork_child(void);
 #define FILL_NEW 0xbd
 #define FILL_FREED 0xdb
 #define FILL_CANARY 0xcb
+#define FILL_WORD(byte) ((uintptr_t)-1 / 255 * (byte))
 /* Behind what was asked for, at least. */
 #define TAIL_BYTES 16
 

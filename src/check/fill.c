@@ -14,7 +14,6 @@
 #define FILL_MOST ((size_t)16 * KIB)
 #define CANARY_MOST ((size_t)1024)
 #define CANARY_END 64u
-#define WORD_OF(byte) ((uintptr_t)-1 / 255 * (byte))
 #define LITTLE ((uintptr_t)MIB)
 
 /* The two parts of [begin, end) that are filled. */
@@ -49,7 +48,7 @@ static const char *find_other(const char *begin, const char *end, unsigned char 
         }
     }
     uintptr_t word;
-    while ((size_t)(end - at) >= sizeof word && (memcpy(&word, at, sizeof word), word == WORD_OF(byte))) {
+    while ((size_t)(end - at) >= sizeof word && (memcpy(&word, at, sizeof word), word == FILL_WORD(byte))) {
         at += sizeof word;
     }
     for (; at < end; at++) {
@@ -158,8 +157,8 @@ static bool is_near(uintptr_t word, uintptr_t fill)
 /* As an address or a size, as a 32-bit number, and as one that was extended. */
 static bool is_made_of(uintptr_t word, unsigned char byte)
 {
-    uint32_t half = (uint32_t)WORD_OF(byte);
-    return is_near(word, WORD_OF(byte)) || word == half || word == (uintptr_t)(intptr_t)(int32_t)half;
+    uint32_t half = (uint32_t)FILL_WORD(byte);
+    return is_near(word, FILL_WORD(byte)) || word == half || word == (uintptr_t)(intptr_t)(int32_t)half;
 }
 
 bool fill_is_new(uintptr_t word)

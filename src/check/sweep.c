@@ -20,7 +20,7 @@ static int look_at(const struct heap_answer *answer, void *context)
     }
     switch (load_relaxed(&noted.note->state)) {
     case NOTE_LIVE:
-        sweep->n_faults += check_live(&noted, NULL);
+        sweep->n_faults += check_live(&noted, "look at all blocks");
         break;
     case NOTE_FREED:
         sweep->n_faults += noted.guarded ? 0 : check_freed(&noted);

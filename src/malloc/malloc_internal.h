@@ -7,6 +7,7 @@
 #define MALLOC_MALLOC_INTERNAL_H
 
 #include "heap/heap.h"
+#include "map/map.h"
 #include "os/os.h"
 
 #include <allot/allot.h>
@@ -14,6 +15,22 @@
 
 /* This library's own allot_version, whatever that name means to the rest of the process. */
 extern __typeof__(allot_version) version_here __attribute__((visibility("hidden")));
+
+/* A fault as programs are told of it. */
+INLINE allot_error error_of(const struct fault *fault, const char *line)
+{
+    return (allot_error){
+        .abi_size = sizeof(allot_error),
+        .name = fault->name,
+        .address = fault->address,
+        .block = fault->block,
+        .block_bytes = fault->block_bytes,
+        .offset = fault->block == NULL ? 0 : (size_t)((uintptr_t)fault->address - (uintptr_t)fault->block),
+        .state = fault->block == NULL ? "" : fault->state,
+        .thread = os_thread_id(),
+        .line = line,
+    };
+}
 
 #define NO_BLOCK(error) (errno = (error), (void *)NULL)
 

@@ -92,17 +92,7 @@ static bool ask_user(const struct fault *fault, const char *line)
     if (handler == NULL) {
         return false;
     }
-    allot_error error = {
-        .abi_size = sizeof error,
-        .name = fault->name,
-        .address = fault->address,
-        .block = fault->block,
-        .block_bytes = fault->block_bytes,
-        .offset = fault->block == NULL ? 0 : (size_t)((uintptr_t)fault->address - (uintptr_t)fault->block),
-        .state = fault->block == NULL ? "" : fault->state,
-        .thread = os_thread_id(),
-        .line = line,
-    };
+    allot_error error = error_of(fault, line);
     return handler(&error, load_relaxed(&user.context)) == ALLOT_ACTION_CONTINUE;
 }
 

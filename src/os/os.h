@@ -146,6 +146,15 @@ int os_append_to(const char *path);
 void os_write(int file, const char *bytes, size_t length);
 void os_close(int file);
 
+/* Puts more into a document of three parts, head, items and tail, before its tail: made if there is none. 0 or a
+ * negative errno. */
+struct os_document {
+    const char *head;
+    const char *between; /* two items */
+    const char *tail;
+};
+int os_document_add(const char *path, const struct os_document *document, const char *item, size_t length);
+
 /* The beginning of a file as a string, cut at capacity. Its length, or a negative errno. */
 long os_read_file(const char *path, char *buffer, size_t capacity);
 

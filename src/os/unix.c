@@ -602,6 +602,37 @@ void os_close(int file)
     errno = saved;
 }
 
+/* A file lock of the process's own for as long as the file is open: children that share the file take turns. */
+static void lock_file(int file)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    while (fcntl(file, F_SETLKW, &whole) < 0 && errno == EINTR) {
+    }
+}
+
+int os_document_add(const char *path, const struct os_document *document, const char *item, size_t length)
+{
+    int saved = errno;
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+    if (file < 0) {
+        int error = errno;
+        errno = saved;
+        return -error;
+    }
+    lock_file(file);
+    off_t bytes = lseek(file, 0, SEEK_END);
+    off_t tail_bytes = (off_t)strlen(document->tail);
+    bool is_new = bytes < tail_bytes;
+    const char *before = is_new ? document->head : document->between;
+    lseek(file, is_new ? 0 : bytes - tail_bytes, SEEK_SET);
+    os_write(file, before, strlen(before));
+    os_write(file, item, length);
+    os_write(file, document->tail, strlen(document->tail));
+    close(file);
+    errno = saved;
+    return 0;
+}
+
 long os_read_file(const char *path, char *buffer, size_t capacity)
 {
     int saved = errno;

@@ -280,6 +280,19 @@ static void values_are_shown_as_they_are_written(void **state)
     }
 }
 
+static void texts_are_kept_one_by_one(void **state)
+{
+    (void)state;
+    start();
+    config_parse("symbols=/some/path,report_file=r.json,only=", &parsed);
+    assert_string_equal(said, "");
+    assert_string_equal(parsed.texts + parsed.values[OPT_symbols] - 1, "/some/path");
+    assert_string_equal(parsed.texts + parsed.values[OPT_report_file] - 1, "r.json");
+    assert_int_equal(parsed.values[OPT_only], 0);
+    config_parse("symbols", &parsed);
+    assert_string_equal(said, "allot: option symbols: needs a value; using none\n");
+}
+
 static void a_mode_stands_alone(void **state)
 {
     (void)state;
@@ -297,6 +310,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers),
+        cmocka_unit_test(texts_are_kept_one_by_one),
         cmocka_unit_test(a_mode_stands_alone),
         cmocka_unit_test(sizes),
         cmocka_unit_test(limits_take_shares),
