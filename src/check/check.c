@@ -203,16 +203,21 @@ static bool size_is_right(const struct note *note, const struct hook_give *said)
            (said->align <= BLOCK_ALIGN || said->align == (size_t)1 << note->align_shift);
 }
 
-/* Everything that a block which is given back can tell. */
-static void look_before_giving(const struct noted *noted, const struct hook_give *said)
+/* Everything that a block which is given back can tell. False: the call is wrong, and does nothing if the program goes
+ * on. */
+static bool look_before_giving(const struct noted *noted, const struct hook_give *said)
 {
     const char *action = action_of_kind[said->kind];
     if (noted->note->kind != said->kind) {
         check_fault(noted, "mismatched deallocation", noted->block, action);
-    } else if (!size_is_right(noted->note, said)) {
+        return false;
+    }
+    if (!size_is_right(noted->note, said)) {
         check_fault(noted, "wrong size", noted->block, action);
+        return false;
     }
     check_live(noted, action);
+    return true;
 }
 
 /* False: another thread was quicker. */
@@ -251,8 +256,8 @@ static bool give(void *p, const struct hook_give *said)
     if (load_relaxed(&noted.note->state) == NOTE_GONE) {
         return false; /* the heap knows what it is now */
     }
-    if (load_relaxed(&noted.note->state) == NOTE_LIVE) {
-        look_before_giving(&noted, said);
+    if (load_relaxed(&noted.note->state) == NOTE_LIVE && !look_before_giving(&noted, said)) {
+        return true;
     }
     if (load_relaxed(&noted.note->state) != NOTE_LIVE || !becomes_freed(noted.note)) {
         check_fault(&noted, "double free", p, action_of_kind[said->kind]);
@@ -292,7 +297,7 @@ static bool resize_live(const struct noted *noted, size_t bytes, void **result)
 {
     if (noted->note->kind != KIND_MALLOC) {
         check_fault(noted, "mismatched deallocation", noted->block, "realloc");
-        noted->note->kind = KIND_MALLOC; /* told once */
+        return refuse(result, EINVAL);
     }
     if (bytes > PTRDIFF_MAX) {
         return refuse(result, ENOMEM);

@@ -289,6 +289,7 @@ static void texts_are_kept_one_by_one(void **state)
     assert_string_equal(parsed.texts + parsed.values[OPT_symbols] - 1, "/some/path");
     assert_string_equal(parsed.texts + parsed.values[OPT_report_file] - 1, "r.json");
     assert_int_equal(parsed.values[OPT_only], 0);
+    start();
     config_parse("symbols", &parsed);
     assert_string_equal(said, "allot: option symbols: needs a value; using none\n");
 }
