@@ -371,8 +371,8 @@ static bool is_chosen(struct run *run, struct path *path, uintptr_t at, unsigned
     struct address *address = find_address(path, at);
     if (run->mode == MODE_ALWAYS && path->n <= options.budget) {
         /* What the handlers did leads elsewhere soon: every boundary there is. But the pool's calls begin anew when a
-         * handler was quicker, and a collection takes what handlers have freed meanwhile: these have to be left alone for
-         * so long now and then that they come to an end. */
+         * handler was quicker, and a collection takes what handlers have freed meanwhile: these have to be left alone
+         * for so long now and then that they come to an end. */
         bool may_not_end = (run->call->flags & CALL_POOL) != 0 || run->result->n_tried > 5 * path->n + 20000;
         if (may_not_end && ++path->n_strays % 61 != 0) {
             return false;

@@ -20,13 +20,14 @@ struct shared *shared;
 
 static const char usage[] =
     "step [-m mode,...] [-c call,...] [-b boundaries] [-o outer boundaries] [-t seconds]\n"
-    "     [-e expected failure] [-f fault in the toy allocator] [-l]\n"
+    "     [-e expected failure] [-f fault in the toy allocator] [-s rate] [-l]\n"
     "  -m  once, always, nested, stopped, beside, jump, fork; all without it\n"
     "  -c  only calls with such names: patterns as the shell's, with commas between; !: not these\n"
     "  -b  at most so many boundaries a run; 0: all\n"
     "  -o  nested: so many boundaries where the outer handler comes in\n"
     "  -t  no copy may take longer\n"
     "  -e  succeed when a failure with these words (or those, with | between) is found, and only then\n"
+    "  -s  one of about so many blocks is put between guard pages; 0, as without it: none\n"
     "  -l  list the calls\n";
 
 NORETURN static void wrong_usage(void)
@@ -62,7 +63,7 @@ static void list_calls(void)
 static void parse(int n, char **arguments)
 {
     int option;
-    while ((option = getopt(n, arguments, "m:c:b:o:t:e:f:l")) >= 0) {
+    while ((option = getopt(n, arguments, "m:c:b:o:t:e:f:s:l")) >= 0) {
         switch (option) {
         case 'm':
             options.modes = parse_modes(optarg);
@@ -89,12 +90,26 @@ static void parse(int n, char **arguments)
                 exit(2);
             }
             break;
+        case 's':
+            options.sample_rate = (unsigned)strtoul(optarg, NULL, 10);
+            break;
         case 'l':
             list_calls();
             break;
         default:
             wrong_usage();
         }
+    }
+}
+
+/* The library reads its options at start. Blocks that are chosen by chance would be others each time. */
+static void start_with_options(char **arguments)
+{
+    char wanted[40];
+    snprintf(wanted, sizeof wanted, "sample_rate=%u", options.sample_rate);
+    if (getenv("ALLOT_OPTIONS") == NULL) {
+        setenv("ALLOT_OPTIONS", wanted, 1);
+        execv("/proc/self/exe", arguments);
     }
 }
 
@@ -187,6 +202,7 @@ int main(int n, char **arguments)
     unsigned n_runs = 0;
     setvbuf(stdout, buffer, _IOLBF, sizeof buffer);
     parse(n, arguments);
+    start_with_options(arguments);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     stay_on_this_cpu();
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -585,7 +585,8 @@ static void settle(bool interrupted)
     blocks_free_all();
     blocks_audit(n_in_flight, "with everything freed");
     bool has_heap = !interrupted && !stage.is_forked_copy && (stage.call->flags & CALL_THREAD_EXIT) == 0;
-    if (has_heap && !stage_tests_pool()) {
+    /* A block between guard pages keeps its place for itself for a long time. */
+    if (has_heap && !stage_tests_pool() && options.sample_rate == 0) {
         blocks_check_reuse(stage.call->bytes);
     }
 }

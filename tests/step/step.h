@@ -220,6 +220,7 @@ struct options {
     unsigned modes;         /* bits */
     const char *expect;     /* parts of messages, with | between: one must come. NULL: there must be none */
     unsigned n_outer;       /* nested: boundaries where the outer handler comes in */
+    unsigned sample_rate;   /* one of so many blocks lies between guard pages; 0: none */
 };
 extern struct options options;
 
