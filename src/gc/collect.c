@@ -189,15 +189,23 @@ static int search_all(struct gc *gc, struct roots *roots, const char **why)
     return error;
 }
 
-/* What has no mark, condemned, as a list. */
+/* What has no mark, condemned, as a list. What has one counts as left. */
 static struct mapping *condemn_unmarked(struct gc *gc)
 {
     struct mapping *dead = NULL;
+    gc->number_left = 0;
+    gc->bytes_left = 0;
     for (size_t i = 0; i < gc->n_order; i++) {
-        struct mapping *mapping = is_live(gc->order[i]) ? load_relaxed(&gc->order[i]->mapping) : NULL;
-        if (mapping != NULL && !mapping->marked) {
+        struct piece *piece = gc->order[i];
+        struct mapping *mapping = is_live(piece) ? load_relaxed(&piece->mapping) : NULL;
+        if (mapping == NULL || mapping->ending) {
+            continue;
+        }
+        if (mapping->marked) {
+            gc->number_left += piece == mapping->first;
+            gc->bytes_left += load_relaxed(&piece->bytes);
+        } else {
             mapping_condemn(mapping);
-            mapping->marked = true; /* once, however many pieces */
             mapping->next = dead;
             dead = mapping;
         }
@@ -288,12 +296,6 @@ NOINLINE int gc_collect(struct allot_gcmap_collected *told)
     (error == 0 ? note_success : note_failure)(gc);
     os_unlock(&gc->lock);
     end_dead(gc, dead, told);
-    if (error == 0) {
-        os_lock(&gc->lock);
-        gc->number_left = load_relaxed(&gc->n_active); /* relaxed: figures, and limits that need to be about right */
-        gc->bytes_left = load_relaxed(&gc->bytes_active);
-        os_unlock(&gc->lock);
-    }
     return error;
 }
 

@@ -404,6 +404,7 @@ void os_pages_written(int pages, uintptr_t begin, uintptr_t end, visit_range vis
 /* How long a thread may block the signal, or be stopped by a debugger, before that is taken for its answer: threads
  * that begin or end block all signals for a moment. */
 #define GRACE_NS 100000000u
+#define BLOCKED_LONG_NS 1000000000u
 /* A leaf function may use so much below its stack pointer. */
 #if defined(__x86_64__)
 #define RED_ZONE 128u
@@ -435,6 +436,7 @@ static struct {
     struct sigaction before;
     sigset_t mask;          /* of the caller's, before the stop */
     unsigned long blocking; /* the thread that the last stop failed for, because it blocks the signal; 0: none */
+    uint64_t blocking_ns;   /* since when */
 } stop;
 
 /* What the registers of the interrupted code are, as two ranges of words. */
@@ -766,18 +768,23 @@ void os_threads_go(void)
     errno = saved;
 }
 
-/* A thread that blocked the signal the last time is asked first, before anyone is held up. */
+/* A thread that has blocked the signal for long is asked first, before anyone is held up. */
 static bool still_blocked(int signal)
 {
     unsigned long id = stop.blocking;
-    if (id != 0) {
-        struct status status = status_of(id, signal);
-        if (status.there && !status.dead && status.blocks) {
-            return true;
-        }
-        stop.blocking = 0;
+    if (id == 0 || os_now_ns() < stop.blocking_ns + BLOCKED_LONG_NS) {
+        return false;
     }
-    return false;
+    struct status status = status_of(id, signal);
+    return status.there && !status.dead && status.blocks;
+}
+
+static void note_blocking(unsigned long id)
+{
+    if (id != stop.blocking) {
+        stop.blocking = id;
+        stop.blocking_ns = os_now_ns();
+    }
 }
 
 bool os_threads_stop(int signal, unsigned ms, struct os_stop *told)
@@ -805,9 +812,9 @@ bool os_threads_stop(int signal, unsigned ms, struct os_stop *told)
     told->fault = stop_all(signal, ms, &thread);
     if (told->fault != OS_STOP_NONE) {
         told->thread = thread;
-        stop.blocking = told->fault == OS_STOP_BLOCKED ? thread : 0;
         os_threads_go();
     }
+    note_blocking(told->fault == OS_STOP_BLOCKED ? thread : 0);
     told->n = stop.n_asked;
     errno = saved;
     return told->fault == OS_STOP_NONE;
