@@ -11,7 +11,7 @@
 #include <stddef.h>
 
 /* How the library runs. */
-enum fault_mode { MODE_DEFAULT, MODE_CHECK, MODE_SAMPLER, N_MODES };
+enum fault_mode { MODE_DEFAULT, MODE_CHECK, MODE_UNGUARDED, MODE_SAMPLER, N_MODES };
 
 enum fault_outcome {
     UNTRIED, /* the case is not for that mode */

@@ -3,6 +3,7 @@
  *
  *     program                              all its cases, as the library is by default
  *     program --mode check                 the same in check mode
+ *     program --mode unguarded             the same when no guard pages are left, as for most blocks of a long run
  *     program --mode sampler               the same with every block sampled
  *     program [--mode <mode>] <case>       one of them
  *     program --list                       name, error, and what is expected in each mode
@@ -21,7 +22,7 @@
     {                                                                                                                  \
 #function, function, NULL,                                                                                     \
         {                                                                                                              \
-            NAMED, UNTRIED, UNTRIED                                                                                    \
+            NAMED, UNTRIED, UNTRIED, UNTRIED                                                                           \
         }                                                                                                              \
     }
 

@@ -112,9 +112,16 @@ void write_byte(void *address)
     *(volatile unsigned char *)hide(address) = 'X';
 }
 
+void write_bytes(void *address, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        write_byte((char *)address + i);
+    }
+}
+
 /* ---- afterwards ------------------------------------------------------------------------------------------------- */
 
-enum { MOST_TAKEN = 600 };
+enum { MOST_TAKEN = 300 };
 static unsigned char *taken[MOST_TAKEN];
 
 static size_t marked(size_t size)

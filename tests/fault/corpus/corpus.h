@@ -12,7 +12,8 @@
  *     }
  *
  * Then it does what a program would: frees what is left. Afterwards go_on() looks whether the heap is whole.
- * The columns of its row say what comes of it: by default, in check mode, and with every block sampled.
+ * The columns of its row say what comes of it: by default, in check mode with guard pages and without, and with every
+ * block sampled.
  */
 #ifndef TESTS_FAULT_CORPUS_H
 #define TESTS_FAULT_CORPUS_H
@@ -30,11 +31,11 @@ struct fault_family {
 };
 
 /* Each file's cases are named FAMILY.function. */
-#define FAULT(function, error, by_default, checked, sampled)                                                           \
+#define FAULT(function, error, by_default, checked, unguarded, sampled)                                                \
     {                                                                                                                  \
         FAMILY "." #function, function, error,                                                                         \
         {                                                                                                              \
-            by_default, checked, sampled                                                                               \
+            by_default, checked, unguarded, sampled                                                                    \
         }                                                                                                              \
     }
 #define FAMILY_OF(cases)                                                                                               \
@@ -79,6 +80,8 @@ void by_any_thread(void);
 /* One byte, read or written. */
 void read_byte(const void *address);
 void write_byte(void *address);
+/* n bytes, from the first on: memset may begin at either end. */
+void write_bytes(void *address, size_t n);
 
 /* Takes blocks of that size and frees them again: so many that whatever was free comes up. */
 void take_many(size_t size);

@@ -311,16 +311,16 @@ static void aligned_by_hand(bool fault)
     }
 ALL(FUNCTION)
 
-#define ROW(function, pointer) FAULT(function##_of_##pointer, INVALID_FREE, NAMED, NAMED, NAMED),
+#define ROW(function, pointer) FAULT(function##_of_##pointer, INVALID_FREE, NAMED, NAMED, NAMED, NAMED),
 
 static const struct fault_case cases[] = {
-    ALL(ROW) FAULT(of_an_argument, INVALID_FREE, NAMED, NAMED, NAMED),
-    FAULT(of_a_trimmed_string, INVALID_FREE, NAMED, NAMED, NAMED),
-    FAULT(of_an_object_in_an_arena, INVALID_FREE, NAMED, NAMED, NAMED),
-    FAULT(of_a_pointer_moved_along, INVALID_FREE, NAMED, NAMED, NAMED),
-    FAULT(of_an_element, INVALID_FREE, NAMED, NAMED, NAMED),
-    FAULT(of_an_interior_in_another_thread, INVALID_FREE, NAMED, NAMED, NAMED),
-    FAULT(aligned_by_hand, INVALID_FREE, NAMED, NAMED, NAMED),
+    ALL(ROW) FAULT(of_an_argument, INVALID_FREE, NAMED, NAMED, NAMED, NAMED),
+    FAULT(of_a_trimmed_string, INVALID_FREE, NAMED, NAMED, NAMED, NAMED),
+    FAULT(of_an_object_in_an_arena, INVALID_FREE, NAMED, NAMED, NAMED, NAMED),
+    FAULT(of_a_pointer_moved_along, INVALID_FREE, NAMED, NAMED, NAMED, NAMED),
+    FAULT(of_an_element, INVALID_FREE, NAMED, NAMED, NAMED, NAMED),
+    FAULT(of_an_interior_in_another_thread, INVALID_FREE, NAMED, NAMED, NAMED, NAMED),
+    FAULT(aligned_by_hand, INVALID_FREE, NAMED, NAMED, NAMED, NAMED),
 };
 
 const struct fault_family invalid_free = FAMILY_OF(cases);

@@ -201,11 +201,11 @@ static void a_loop_one_too_far_down(bool fault)
 static void a_copy_too_long(bool fault)
 {
     static char source[200];
-    char *block = watch(malloc(100), 100);
+    char *block = watch(malloc(96), 96);
     if (fault) {
-        misuse(100, "live");
+        misuse(96, "live");
     }
-    memcpy(block, source, unknown(fault ? 120 : 100));
+    memcpy(block, source, unknown(fault ? 120 : 96));
     free(block);
 }
 
@@ -245,7 +245,7 @@ static void a_product_that_wrapped(bool fault)
     if (fault) {
         misuse(48, "live");
     }
-    memset(block, 0, 64);
+    write_bytes(block, 64);
     free(block);
 }
 
@@ -253,13 +253,13 @@ static void the_size_of_a_pointer(bool fault)
 {
     struct record {
         char name[40];
-    } *record = fault ? malloc(sizeof record) : malloc(sizeof *record);
-    watch(record, fault ? sizeof record : sizeof *record);
+    } *records = fault ? malloc(2 * sizeof records) : malloc(2 * sizeof *records);
+    records = watch(records, fault ? 2 * sizeof records : 2 * sizeof *records);
     if (fault) {
-        misuse(sizeof record, "live");
+        misuse(2 * sizeof records, "live");
     }
-    memset(hidden(record), 0, sizeof *record);
-    free(record);
+    write_bytes(records, 2 * sizeof *records);
+    free(records);
 }
 
 static void an_array_at_the_end_of_a_struct(bool fault)
@@ -370,61 +370,63 @@ static void far_beyond(bool fault)
 }
 
 static const struct fault_case cases[] = {
-    FAULT(write_1_into_padding, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_8, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_16, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_4096, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(write_1_of_13, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_of_nothing, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_medium, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_large, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_4096_large, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_huge, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_aligned, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_page_aligned, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_calloced, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_shrunk, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_grown, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_shrunk_large, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_1_of_padding, BUFFER_OVERFLOW, SILENT, SILENT, SILENT), /* no page ends there, and nothing is changed */
-    FAULT(read_1, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_8, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_16, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_4096, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_1_medium, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_1_large, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_4096_large, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_1_aligned, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_1_calloced, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_1_shrunk, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_below, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_8_below, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_16_below, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_below_medium, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_below_large, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_below_calloced, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED),
-    FAULT(write_1_below_aligned, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED),
-    FAULT(read_1_below, BUFFER_UNDERFLOW, SILENT, SILENT, SILENT), /* a page can't end on both sides */
-    FAULT(read_16_below, BUFFER_UNDERFLOW, SILENT, SILENT, SILENT),
-    FAULT(read_1_below_large, BUFFER_UNDERFLOW, SILENT, SILENT, SILENT),
-    FAULT(a_string_and_no_room_for_its_end, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(a_string_appended, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(a_number_printed, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(a_loop_one_too_far, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(a_loop_one_too_far_down, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED),
-    FAULT(a_copy_too_long, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(a_length_that_is_believed, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(a_string_without_an_end, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(a_product_that_wrapped, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(the_size_of_a_pointer, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(an_array_at_the_end_of_a_struct, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(by_the_kernel, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(in_another_thread, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED),
-    FAULT(freed_in_another_thread, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(found_by_realloc, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(of_a_block_that_lives_to_the_end, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
-    FAULT(far_beyond, BUFFER_OVERFLOW, SILENT, NAMED, NAMED),
+    FAULT(write_1_into_padding, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_8, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_16, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_4096, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(write_1_of_13, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_of_nothing, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_medium, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_large, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_4096_large, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_huge, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_aligned, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_page_aligned, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_calloced, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_shrunk, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_grown, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_shrunk_large, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(read_1_of_padding, BUFFER_OVERFLOW, SILENT, SILENT, SILENT,
+          SILENT), /* no page ends there, and nothing is changed */
+    FAULT(read_1, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(read_8, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(read_16, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(read_4096, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(read_1_medium, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(read_1_large, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(read_4096_large, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(read_1_aligned, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(read_1_calloced, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(read_1_shrunk, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(write_1_below, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_8_below, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_16_below, BUFFER_UNDERFLOW, SILENT, NAMED, STOPPED, NAMED),
+    FAULT(write_1_below_medium, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_below_large, BUFFER_UNDERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(write_1_below_calloced, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_1_below_aligned, BUFFER_UNDERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(read_1_below, BUFFER_UNDERFLOW, SILENT, SILENT, SILENT, SILENT), /* a page can't end on both sides */
+    FAULT(read_16_below, BUFFER_UNDERFLOW, SILENT, SILENT, SILENT, SILENT),
+    FAULT(read_1_below_large, BUFFER_UNDERFLOW, SILENT, SILENT, SILENT, SILENT),
+    FAULT(a_string_and_no_room_for_its_end, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(a_string_appended, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(a_number_printed, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(a_loop_one_too_far, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(a_loop_one_too_far_down, BUFFER_UNDERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(a_copy_too_long, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(a_length_that_is_believed, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(a_string_without_an_end, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
+    FAULT(a_product_that_wrapped, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(the_size_of_a_pointer, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(an_array_at_the_end_of_a_struct, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(by_the_kernel, BUFFER_OVERFLOW, STOPPED, SILENT, NAMED,
+          SILENT), /* a guard page makes the kernel stop short */
+    FAULT(in_another_thread, BUFFER_OVERFLOW, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(freed_in_another_thread, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(found_by_realloc, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(of_a_block_that_lives_to_the_end, BUFFER_OVERFLOW, SILENT, NAMED, NAMED, NAMED),
+    FAULT(far_beyond, BUFFER_OVERFLOW, SILENT, NAMED, SILENT, NAMED),
 };
 
 const struct fault_family overflow = FAMILY_OF(cases);

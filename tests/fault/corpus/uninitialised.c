@@ -130,15 +130,15 @@ static void as_a_condition(bool fault)
 }
 
 static const struct fault_case cases[] = {
-    FAULT(as_an_address_to_read, UNINITIALISED, SILENT, NAMED, NAMED),
-    FAULT(as_an_address_to_write, UNINITIALISED, STOPPED, NAMED, NAMED),
-    FAULT(as_an_index, UNINITIALISED, SILENT, NAMED, NAMED),
-    FAULT(as_a_size, UNINITIALISED, SILENT, NAMED, NAMED),
-    FAULT(as_a_size_for_realloc, UNINITIALISED, SILENT, NAMED, NAMED),
-    FAULT(as_an_argument_of_free, UNINITIALISED, SILENT, NAMED, NAMED),
-    FAULT(as_an_argument_of_realloc, UNINITIALISED, SILENT, NAMED, NAMED),
-    FAULT(of_what_realloc_added, UNINITIALISED, SILENT, NAMED, NAMED),
-    FAULT(as_a_condition, UNINITIALISED, SILENT, SILENT, SILENT), /* nothing is used that could be looked at */
+    FAULT(as_an_address_to_read, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
+    FAULT(as_an_address_to_write, UNINITIALISED, STOPPED, NAMED, NAMED, NAMED),
+    FAULT(as_an_index, UNINITIALISED, SILENT, STOPPED, STOPPED, STOPPED),
+    FAULT(as_a_size, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
+    FAULT(as_a_size_for_realloc, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
+    FAULT(as_an_argument_of_free, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
+    FAULT(as_an_argument_of_realloc, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
+    FAULT(of_what_realloc_added, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
+    FAULT(as_a_condition, UNINITIALISED, SILENT, SILENT, SILENT, SILENT), /* nothing is used that could be looked at */
 };
 
 const struct fault_family uninitialised = FAMILY_OF(cases);
