@@ -132,7 +132,7 @@ static void as_a_condition(bool fault)
 static const struct fault_case cases[] = {
     FAULT(as_an_address_to_read, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
     FAULT(as_an_address_to_write, UNINITIALISED, STOPPED, NAMED, NAMED, NAMED),
-    FAULT(as_an_index, UNINITIALISED, SILENT, STOPPED, STOPPED, STOPPED),
+    FAULT(as_an_index, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
     FAULT(as_a_size, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
     FAULT(as_a_size_for_realloc, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
     FAULT(as_an_argument_of_free, UNINITIALISED, SILENT, NAMED, NAMED, NAMED),
