@@ -41,7 +41,7 @@ static const struct {
     [PART_FREE_SLOTS] = {"free_slots", "free slots in used pages"},
     [PART_KEPT] = {"kept", "kept pages"},
     [PART_TABLES] = {"tables", "allot's own tables"},
-    [PART_OTHER_ROOMS] = {"other_rooms", "arenas and mappings of allot"},
+    [PART_OTHER_ROOMS] = {"other_rooms", "guarded blocks and arenas"},
     [PART_STACKS] = {"stacks", "thread stacks"},
     [PART_PROGRAM] = {"program", "program and libraries"},
     [PART_BREAK] = {"break", "program break"},
@@ -349,7 +349,7 @@ static void print_part(const char *name, uint64_t bytes, uint64_t rss_bytes)
     printf("  %-28s %11s  %3u.%u %%", name, bytes_text(text, bytes), tenths / 10, tenths % 10);
     size_t bar = width > 76 ? (width > 100 ? 50 : width - 53) : 0;
     unsigned filled = (unsigned)((uint64_t)tenths * bar / 1000);
-    printf(filled > 0 ? "  " : "");
+    fputs(filled > 0 ? "  " : "", stdout);
     for (unsigned i = 0; i < filled; i++) {
         putchar('#');
     }

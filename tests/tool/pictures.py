@@ -4,6 +4,7 @@ import struct
 import subprocess
 import zlib
 
+import processes
 import tooltest
 
 
@@ -42,6 +43,49 @@ class Pictures(Browser):
         _, dark_shot = self.browse(picture, dark=True)
         self.assertIn('aria-labelledby="title verdict"', light)
         self.assertEqual((self.first_pixel(light_shot), self.first_pixel(dark_shot)), ((255, 255, 255), (13, 17, 23)))
+
+    @tooltest.needs_library
+    @tooltest.needs("chromium")
+    def test_map(self):
+        picture = self.folder / "heap.svg"
+        self.compile("plain.c", processes.C)
+        with processes.running([self.folder / "plain"]) as pid:
+            self.allot("map", "-o", picture, pid)
+        light, light_shot = self.browse(picture, size=(1000, 740))
+        _, dark_shot = self.browse(picture, dark=True, size=(1000, 740))
+        self.assertEqual((self.first_pixel(light_shot), self.first_pixel(dark_shot)), ((255, 255, 255), (13, 17, 23)))
+        self.assertIn('aria-labelledby="title desc"', light)
+        self.assertNotIn('id="static"', light)  # the script has run
+        self.assertRegex(light, r'aria-label="Span 1 of \d+: ')
+        self.assertIn('aria-live="polite"', light)
+        self.assertRegex(light, r'data-mode="use" aria-pressed="true"')
+
+    @tooltest.needs_library
+    @tooltest.needs("chromium")
+    def test_map_by_keyboard(self):
+        picture = self.folder / "heap.svg"
+        self.compile("plain.c", processes.C)
+        with processes.running([self.folder / "plain"]) as pid:
+            self.allot("map", "-o", picture, pid)
+        press = """
+            const map = document.getElementById("map"), seen = [];
+            const key = (name, on) => (on || map).dispatchEvent(new KeyboardEvent("keydown", {key: name, bubbles: true}));
+            const say = () => seen.push(map.getAttribute("aria-label").split(":")[0]);
+            say(); key("ArrowRight"); say(); key("ArrowDown"); say(); key("ArrowLeft"); say(); key("End"); say(); key("Home"); say();
+            key("ArrowLeft"); say(); key("Enter"); seen.push(document.getElementById("blocks").getAttribute("visibility"));
+            key("Escape"); seen.push(document.getElementById("blocks").getAttribute("visibility"));
+            for (const mode of ["2", "3", "4", "5", "1"]) { key(mode); seen.push(document.querySelector("[aria-pressed=true]").dataset.mode); }
+            const button = document.querySelector("[data-mode=age]");
+            key("Enter", button); seen.push(document.querySelector("[aria-pressed=true]").dataset.mode);
+            document.documentElement.setAttribute("data-seen", seen.join("|"));
+        """
+        pressed = self.folder / "pressed.svg"
+        pressed.write_text(picture.read_text().replace("]]></script>", press + "]]></script>"))
+        said, _ = self.browse(pressed)
+        seen = re.search(r'data-seen="([^"]*)"', said)[1].split("|")
+        n = re.search(r"of (\d+)", seen[0])[1]
+        self.assertEqual([re.match(r"Span (\d+)", s)[1] for s in seen[:7]], ["1", "2", "18", "17", n, "1", "1"])
+        self.assertEqual(seen[7:], ["visible", "hidden", "class", "age", "room", "heap", "use", "age"])
 
 
 if __name__ == "__main__":
