@@ -254,7 +254,10 @@ pid_t target_thread_by_storage(const struct target *target, uint64_t address)
             return thread->tid;
         }
     }
-    return mapping != NULL && target->n_threads == 1 ? target->threads[0].tid : 0;
+    /* The first thread's storage lies in no stack; those of others lie in stacks, which have guards below them. */
+    const struct mapping *below = mapping == NULL || mapping == target->mappings ? NULL : mapping - 1;
+    bool is_guarded = below != NULL && below->end == mapping->begin && !below->readable && !below->writable;
+    return mapping != NULL && !is_guarded ? target->pid : 0;
 }
 
 /* ---- memory ------------------------------------------------------------------------------------------------- */
