@@ -74,7 +74,7 @@ typedef struct allot_arena_options {
     void *books;            /* where the arena keeps its books; NULL: in the heap */
     size_t books_bytes;     /* at least allot_arena_books_size says */
     size_t n_cleanups;      /* how many cleanup functions those books have room for */
-    size_t grow_bytes;      /* the least to grow by; 0: a page. Arenas grow by half of what they have, or more */
+    size_t grow_bytes;      /* the least to grow by; 0: a page. Arenas double or more, if the backend lets them */
     size_t keep_bytes;      /* how much empty memory may wait for use before it goes back to the backend */
     size_t soft_limit;      /* see allot_arena_set_limits; 0: none */
     size_t hard_limit;
@@ -374,7 +374,7 @@ typedef struct allot_arena_report {
     size_t n_live_blocks; /* 0 in bump arenas */
     size_t n_segments;    /* pieces of memory from the backend, or the buffer */
     size_t books_bytes;
-    size_t total_bytes; /* size_bytes of this arena and all below it: what the limits count */
+    size_t total_bytes; /* from backends, of this arena and all below it: what the limits count. No buffers */
     size_t soft_limit;  /* 0: none */
     size_t hard_limit;
     size_t n_cleanups;
@@ -434,7 +434,7 @@ typedef struct allot_mark {
  * run the cleanup functions added since, and destroy the nested arenas made since.
  *
  *   returns     0; ENOTSUP: a general arena; rewind: EINVAL for a mark that was made before a reset, or behind one that
- *               was rewound to
+ *               was rewound to (if the last eight such rewinds were not all deeper)
  *   threads     one owner
  *   signals     not safe
  *   fork        as the arena
@@ -600,7 +600,7 @@ ALLOT_API allot_backend *allot_backend_heap(void);
 ALLOT_API allot_backend *allot_backend_fixed(void);
 
 /* allot_backend_mmap - mappings: grown in place where the address space behind them is free, otherwise by new ones. For
- * one arena.
+ * one arena. Mappings of a file end with it, and shared ones don't grow in place.
  *
  *   options     NULL: private, anonymous, readable and writable. A file is mapped piece by piece from offset on
  *   returns     0; EINVAL (options->refused names the member); ENOMEM

@@ -203,6 +203,13 @@ struct cleanup {
 enum { ARENA_LIVES = 0x616c6c6f, ARENA_GONE = 0x64656164 };
 #define NAME_BYTES 32
 
+/* Marks with numbers between these are void: there was a rewind to the first when the second was the next. */
+#define VOID_MARKS 8
+struct void_marks {
+    uint32_t to;
+    uint32_t at;
+};
+
 struct bump {
     struct segment *segment; /* the current one; NULL: none yet */
     char *latest;            /* the block cut last by allot_arena_malloc: it may shrink, grow and be freed */
@@ -255,9 +262,9 @@ struct allot_arena {
     struct cleanup *cleanups;       /* latest first */
     struct cleanup *spare_cleanups; /* in the caller's books */
     size_t n_cleanups;
-    uint32_t number;     /* of the next mark or cleanup function */
-    uint32_t rewound_to; /* marks with numbers between these two are void */
-    uint32_t rewound_at;
+    uint32_t number;      /* of the next mark or cleanup function */
+    uint32_t latest_mark; /* its number */
+    struct void_marks void_marks[VOID_MARKS];
 
     /* the tree: under the lock of all arenas */
     struct allot_arena *parent;

@@ -13,15 +13,16 @@
 
 /* ---- which arena has it ---------------------------------------------------------------------------------------- */
 
+/* Of one that passes its calls on, the one behind it: that is what can't serve two. */
 static _Atomic(allot_arena *) *owner_of(allot_backend *backend)
 {
     return (_Atomic(allot_arena *) *)(void *)&backend_inner(backend)->reserved[0];
 }
 
-/* How many arenas there are on one that serves several. */
+/* How many arenas were made with it. Relaxed: a counter. */
 static _Atomic size_t *users_of(allot_backend *backend)
 {
-    return (_Atomic size_t *)(void *)&backend_inner(backend)->reserved[1];
+    return (_Atomic size_t *)(void *)&backend->reserved[1];
 }
 
 int backend_claim(allot_backend *backend, allot_arena *arena, allot_arena **out_owner)
@@ -30,23 +31,19 @@ int backend_claim(allot_backend *backend, allot_arena *arena, allot_arena **out_
     if (maps != NULL && maps_are_released(maps)) {
         return ENXIO;
     }
-    if (backend->ops->shared != 0) {
-        add_relaxed(users_of(backend), 1);
-        return 0;
-    }
     allot_arena *owner = NULL;
-    if (cas_acq_rel(owner_of(backend), &owner, arena)) { /* O43 */
-        return 0;
+    if (backend->ops->shared == 0 && !cas_acq_rel(owner_of(backend), &owner, arena)) { /* O43 */
+        *out_owner = owner;
+        return EBUSY;
     }
-    *out_owner = owner;
-    return EBUSY;
+    add_relaxed(users_of(backend), 1);
+    return 0;
 }
 
 void backend_unclaim(allot_backend *backend, allot_arena *arena)
 {
-    if (backend->ops->shared != 0) {
-        sub_relaxed(users_of(backend), 1);
-    } else {
+    sub_relaxed(users_of(backend), 1);
+    if (backend->ops->shared == 0) {
         cas_acq_rel(owner_of(backend), &arena, NULL); /* O43 */
     }
 }
@@ -61,7 +58,8 @@ int allot_backend_destroy(allot_backend *backend)
     if (backend == NULL || backend->ops->destroy == NULL) {
         return 0;
     }
-    if (backend_owner(backend) != NULL || load_relaxed(users_of(backend)) != 0) {
+    bool is_used_behind = backend_inner(backend) == backend && backend_owner(backend) != NULL;
+    if (is_used_behind || load_relaxed(users_of(backend)) != 0) {
         return EBUSY;
     }
     backend->ops->destroy(backend);

@@ -10,6 +10,7 @@
 #include "arena/arena_internal.h"
 
 #include <errno.h>
+#include <string.h>
 
 static char *end_of(const struct segment *segment)
 {
@@ -145,7 +146,8 @@ int allot_arena_mark(allot_arena *arena, allot_mark *out)
     } else {
         const allot_arena_head *head = bump_head(arena);
         *out = (allot_mark){{(uintptr_t)head->next, (uintptr_t)arena->bump.segment, arena_serial_now(),
-                             arena->epoch << 32 | arena->number++}};
+                             arena->epoch << 32 | arena->number}};
+        arena->latest_mark = arena->number++;
     }
     arena_leave(arena);
     return error;
@@ -160,13 +162,38 @@ static bool comes_first(const struct segment *segment, const struct segment *oth
     return segment == other;
 }
 
+static bool is_void(const allot_arena *arena, uint32_t number)
+{
+    for (size_t i = 0; i < VOID_MARKS; i++) {
+        if (number > arena->void_marks[i].to && number < arena->void_marks[i].at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The newest first; the oldest is forgotten. What lies behind this mark is void as a whole now. */
+static void make_void_behind(allot_arena *arena, uint32_t number)
+{
+    struct void_marks marks[VOID_MARKS] = {{number, arena->number}};
+    size_t n = 1;
+    if (arena->latest_mark <= number) {
+        return;
+    }
+    for (size_t i = 0; i < VOID_MARKS && n < VOID_MARKS; i++) {
+        if (arena->void_marks[i].to < number) {
+            marks[n++] = arena->void_marks[i];
+        }
+    }
+    memcpy(arena->void_marks, marks, sizeof marks);
+}
+
 static bool mark_is_valid(allot_arena *arena, const allot_mark *mark)
 {
     const uint32_t number = (uint32_t)mark->reserved[3];
     char *next = (char *)(uintptr_t)mark->reserved[0];
     struct segment *segment = NULL;
-    if (mark->reserved[3] >> 32 != (uint32_t)arena->epoch || number >= arena->number ||
-        (number > arena->rewound_to && number < arena->rewound_at)) {
+    if (mark->reserved[3] >> 32 != (uint32_t)arena->epoch || number >= arena->number || is_void(arena, number)) {
         return false;
     }
     if (mark->reserved[1] == 0) {
@@ -197,8 +224,7 @@ int allot_arena_rewind(allot_arena *arena, const allot_mark *mark)
     if (error != 0) {
         return error;
     }
-    arena->rewound_to = number;
-    arena->rewound_at = arena->number;
+    make_void_behind(arena, number);
     if (mark->reserved[1] == 0) {
         bump_reset(arena);
     } else {

@@ -28,10 +28,10 @@
 #include <string.h>
 
 #define CALLS_BEFORE 256
-#define BIN_BLOCKS_FIRST 16u
+#define BIN_BLOCKS_FIRST 64u
 #define BIN_BLOCKS_MOST 1024u
 #define BIN_WORDS_MOST 16384u /* of one size: 256 KiB */
-#define REFILL_MOST 64u
+#define REFILL_MOST 32u
 #define REFILL_SHARE 16 /* what is left must be so many times as much */
 #define WAITS_MOST 1000000
 
@@ -44,6 +44,17 @@ __thread const struct cache_table *arena_caches = &no_caches;
 static struct {
     struct cache *spare; /* under the lock of all arenas */
 } caches;
+
+struct cache_segment *cache_find_segment(struct cache *cache, const void *p)
+{
+    for (unsigned i = 0; i < CACHE_SEGMENTS; i++) {
+        if (ptr_diff(p, cache->segments[i].begin) < cache->segments[i].bytes) {
+            cache->hint[((uintptr_t)p >> CACHE_HINT_SHIFT) % CACHE_HINTS] = (uint8_t)i;
+            return &cache->segments[i];
+        }
+    }
+    return NULL;
+}
 
 /* ---- under the arena's lock ------------------------------------------------------------------------------------ */
 
@@ -158,7 +169,7 @@ static void copy_segments(const allot_arena *arena, struct cache *cache)
     memset(cache->segments, 0, sizeof cache->segments);
     for (const struct segment *segment = arena->segments; segment != NULL; segment = segment->next) {
         memmove(&cache->segments[1], &cache->segments[0], (CACHE_SEGMENTS - 1) * sizeof cache->segments[0]);
-        cache->segments[0] = (struct cache_segment){segment->begin, segment->words << WORD_SHIFT, segment->state};
+        cache->segments[0] = (struct cache_segment){segment->begin, segment->words << WORD_SHIFT, segment->state, 0};
     }
 }
 

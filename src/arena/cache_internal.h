@@ -10,6 +10,8 @@
 #define CACHE_WORDS_MOST 63
 #define CACHE_SEGMENTS 12
 #define CACHE_SLOTS 16
+#define CACHE_HINTS 256
+#define CACHE_HINT_SHIFT 12
 #define NO_SERIAL UINT64_MAX
 
 struct cached {
@@ -27,12 +29,14 @@ struct cache_segment {
     char *begin;
     size_t bytes;
     _Atomic uint8_t *state;
+    size_t unused; /* an index is a shift */
 };
 
 /* A thread's free blocks of an arena. See cache.c for who may touch what. */
 struct cache {
     _Atomic uint32_t busy;
     _Atomic uint32_t closed;                       /* its thread has to come through the lock */
+    uint8_t hint[CACHE_HINTS];                     /* the segment that an address near this one was in last */
     struct cache_segment segments[CACHE_SEGMENTS]; /* the rest of them is empty */
     struct cache_bin bins[CACHE_WORDS_MOST + 1];
     bool has_given_back[CACHE_WORDS_MOST + 1]; /* blocks of this size, since it was last refilled */
@@ -80,16 +84,22 @@ INLINE bool cache_begin(struct cache *cache)
     return true;
 }
 
+/* The segment that an address is in; NULL: none that the cache knows. */
+struct cache_segment *cache_find_segment(struct cache *cache, const void *p);
+
 /* The state of the word that p is the address of; NULL: in no segment that the cache knows. */
-INLINE _Atomic uint8_t *cache_state_of(const struct cache *cache, const void *p)
+INLINE _Atomic uint8_t *cache_state_of(struct cache *cache, const void *p)
 {
-    for (unsigned i = 0; i < CACHE_SEGMENTS; i++) {
-        size_t at = ptr_diff(p, cache->segments[i].begin);
-        if (LIKELY(at < cache->segments[i].bytes)) {
-            return at % WORD_BYTES == 0 ? cache->segments[i].state + (at >> WORD_SHIFT) : NULL;
+    struct cache_segment *segment = &cache->segments[cache->hint[((uintptr_t)p >> CACHE_HINT_SHIFT) % CACHE_HINTS]];
+    size_t at = ptr_diff(p, segment->begin);
+    if (UNLIKELY(at >= segment->bytes)) {
+        segment = cache_find_segment(cache, p);
+        if (segment == NULL) {
+            return NULL;
         }
+        at = ptr_diff(p, segment->begin);
     }
-    return NULL;
+    return LIKELY(at % WORD_BYTES == 0) ? segment->state + (at >> WORD_SHIFT) : NULL;
 }
 
 /* A block of 1 to CACHE_WORDS_MOST words. NULL: not by this way. */

@@ -82,9 +82,11 @@ static bool reaches_too_far(const struct maps *maps, const char *begin, size_t b
     return near != 0 && (uintptr_t)begin + bytes > near && (uintptr_t)begin + bytes - near > maps->options.near_bytes;
 }
 
+/* Shared memory grows by new pieces: a longer mapping of the same object would reach beyond its end. */
 static int mmap_extend(struct maps *maps, char *begin, size_t bytes, size_t more)
 {
-    if (reaches_too_far(maps, begin, bytes + more) || !os_extend(begin, bytes, bytes + more)) {
+    bool is_shared = (maps->options.flags & os_flags_shared()) != 0;
+    if (is_shared || reaches_too_far(maps, begin, bytes + more) || !os_extend(begin, bytes, bytes + more)) {
         return ENOMEM;
     }
     return 0;
@@ -119,6 +121,16 @@ static void mmap_advance(struct maps *maps, size_t bytes)
     }
 }
 
+/* How much of its file is left; without one, any amount. */
+static size_t file_room(const struct maps *maps)
+{
+    size_t bytes = maps->options.fd < 0 ? SIZE_MAX : os_file_bytes(maps->options.fd);
+    if (bytes == SIZE_MAX) {
+        return BYTES_MOST;
+    }
+    return bytes < maps->options.offset ? 0 : round_up(bytes - maps->options.offset, os_page_bytes());
+}
+
 static int mmap_grow(allot_backend *backend, void *begin, size_t size_bytes, size_t need_bytes, size_t want_bytes,
                      void **out_begin, size_t *out_bytes)
 {
@@ -128,7 +140,11 @@ static int mmap_grow(allot_backend *backend, void *begin, size_t size_bytes, siz
         return ENOMEM;
     }
     size_t need = round_up(need_bytes, step);
-    size_t want = size_max(round_down(want_bytes, step), need);
+    size_t room = file_room(maps);
+    if (need > room) {
+        return ENOMEM;
+    }
+    size_t want = size_min(size_max(round_down(want_bytes, step), need), round_down(room, step));
     for (size_t bytes = want; begin != NULL; bytes = need) {
         if (mmap_extend(maps, begin, size_bytes, bytes) == 0) {
             *out_begin = begin;
@@ -168,7 +184,10 @@ static int maps_protect(allot_backend *backend, void *begin, size_t size_bytes, 
 static int maps_decommit(allot_backend *backend, void *begin, size_t size_bytes)
 {
     struct maps *maps = maps_self(backend);
-    return is_plain(maps) ? -os_view_purge(begin, size_bytes, maps->protection) : ENOTSUP;
+    if (is_plain(maps)) {
+        return -os_view_purge(begin, size_bytes, maps->protection);
+    }
+    return maps->options.fd < 0 ? -os_file_purge(begin, size_bytes) : ENOTSUP;
 }
 
 static void mmap_destroy(allot_backend *backend)

@@ -102,7 +102,9 @@ int os_prefer_node(void *begin, size_t bytes, int node);
  * errno. */
 int os_file_make(size_t bytes);
 void os_file_close(int fd);
-/* Pages of such a file go back, seen through a shared mapping of it. */
+/* How long a regular file is; SIZE_MAX: it is none, or nobody can tell. */
+size_t os_file_bytes(int fd);
+/* Pages of such a file, or of shared memory, go back, seen through a shared mapping of it. */
 int os_file_purge(void *begin, size_t bytes);
 
 /* ---- the process -------------------------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -409,6 +410,15 @@ int os_protection_read(void)
 int os_protection_execute(void)
 {
     return PROT_READ | PROT_EXEC;
+}
+
+size_t os_file_bytes(int fd)
+{
+    struct stat file;
+    int saved = errno;
+    int result = fstat(fd, &file);
+    errno = saved;
+    return result != 0 || !S_ISREG(file.st_mode) ? SIZE_MAX : (size_t)file.st_size;
 }
 
 int unix_file_sized(int fd, size_t bytes)
