@@ -384,6 +384,8 @@ allot_arena *backend_owner(allot_backend *backend);
 /* What the library knows of its own backends; 0 and false for those of others. */
 size_t backend_reserved_bytes(const allot_backend *backend);
 bool backend_gives_zeros(const allot_backend *backend);
+/* What its pieces' addresses are multiples of, for sure. */
+size_t backend_begins_at(const allot_backend *backend);
 bool backend_is_fixed(const allot_backend *backend);
 /* Of fresh memory, as mprotect has it. */
 int backend_protection(const allot_backend *backend);

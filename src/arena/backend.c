@@ -263,6 +263,15 @@ bool backend_gives_zeros(const allot_backend *backend)
     return maps != NULL && maps_give_zeros(maps);
 }
 
+size_t backend_begins_at(const allot_backend *backend)
+{
+    const allot_backend *inner = backend_inner(backend);
+    if (maps_of(inner) != NULL) {
+        return os_page_bytes();
+    }
+    return inner->ops == &heap_ops || inner->ops == &fixed_ops ? WORD_BYTES : 1;
+}
+
 int backend_protection(const allot_backend *backend)
 {
     const struct maps *maps = backend == NULL ? NULL : maps_of(backend_inner(backend));

@@ -98,7 +98,7 @@ size_t bump_free_bytes(allot_arena *arena)
 {
     const allot_arena_head *head = bump_head(arena);
     struct segment *segment = arena->bump.segment;
-    size_t sum = segment == NULL ? 0 : ptr_diff(head->end, head->next);
+    size_t sum = segment == NULL ? 0 : ptr_diff(end_of(segment), head->next);
     for (segment = segment == NULL ? arena->segments : segment->next; segment != NULL; segment = segment->next) {
         sum += segment->words << WORD_SHIFT;
     }

@@ -186,7 +186,8 @@ static void segment_join(allot_arena *arena, struct segment *segment)
     count_segment(arena, segment);
 }
 
-static void segment_leave(allot_arena *arena, struct segment *segment)
+/* What came before it. */
+static struct segment *segment_leave(allot_arena *arena, struct segment *segment)
 {
     struct segment *before = NULL;
     for (struct segment *at = arena->segments; at != segment; at = at->next) {
@@ -200,6 +201,16 @@ static void segment_leave(allot_arena *arena, struct segment *segment)
     if (!arena_is_bump(arena)) {
         arena->free_words -= segment->free_words;
     }
+    return before;
+}
+
+static void segment_rejoin(allot_arena *arena, struct segment *segment, struct segment *before)
+{
+    struct segment **at = before == NULL ? &arena->segments : &before->next;
+    segment->next = *at;
+    *at = segment;
+    arena->last = segment->next == NULL ? segment : arena->last;
+    count_segment(arena, segment);
 }
 
 bool arena_add_buffer(allot_arena *arena, void *buffer, size_t bytes, void *books, size_t books_bytes)
@@ -218,6 +229,7 @@ bool arena_add_buffer(allot_arena *arena, void *buffer, size_t bytes, void *book
 
 struct growth {
     struct segment *last; /* what may grow in place; NULL: a new piece */
+    bool only_in_place;
     size_t need;
     size_t want;
     void *begin;
@@ -242,11 +254,10 @@ static size_t bytes_gained(const struct growth *growth)
     return growth->bytes - (is_in_place(growth) ? growth->last->memory_bytes : 0);
 }
 
-static void return_piece(allot_arena *arena, void *begin, size_t bytes)
+static int return_piece(allot_arena *arena, void *begin, size_t bytes)
 {
-    if (arena->backend->ops->release != NULL) {
-        arena->backend->ops->release(arena->backend, begin, bytes);
-    }
+    const allot_backend_ops *ops = arena->backend->ops;
+    return ops->release == NULL ? ENOTSUP : ops->release(arena->backend, begin, bytes);
 }
 
 /* What came has the arena's protection, or goes back. */
@@ -317,7 +328,7 @@ static int grow_once(allot_arena *arena, struct growth *growth, void *books, siz
         return error;
     }
     size_t gained = bytes_gained(growth);
-    if (!arena_charge(arena, gained)) {
+    if ((growth->only_in_place && !is_in_place(growth)) || !arena_charge(arena, gained)) {
         error = ENOMEM;
     } else {
         error = protect_growth(arena, growth);
@@ -372,6 +383,15 @@ static size_t want_of(const allot_arena *arena, size_t need)
     return size_max(size_max(need, step), more);
 }
 
+/* How much memory a request needs: pieces of the library's own backends begin at words, mapped ones at pages. */
+static size_t need_of(const allot_arena *arena, const struct request *request, bool is_aligned)
+{
+    size_t begins_at = backend_begins_at(arena->backend);
+    size_t skip = request->align_bytes -
+                  (is_aligned ? size_min(begins_at, request->align_bytes) : size_min(begins_at, WORD_BYTES));
+    return (request->words << WORD_SHIFT) + skip;
+}
+
 int arena_grow(allot_arena *arena, const struct request *request)
 {
     if (arena->backend == NULL) {
@@ -387,16 +407,20 @@ int arena_grow(allot_arena *arena, const struct request *request)
     } else if (growth.last != NULL && !arena_is_bump(arena)) {
         tail = (growth.last->words - segment_tail(growth.last)) << WORD_SHIFT;
     }
-    growth.need = (request->words << WORD_SHIFT) + request->align_bytes - 1;
+    growth.need = need_of(arena, request, /* is aligned */ false);
     growth.want = want_of(arena, growth.need);
     growth_begins(arena);
     int error = grow_once(arena, &growth, NULL, 0);
-    if (error != 0 && tail != 0) {
+    if (error == ENOMEM && need_of(arena, request, /* is aligned */ true) < growth.need) {
+        struct growth piece = {.need = need_of(arena, request, true), .want = need_of(arena, request, true)};
+        error = grow_once(arena, &piece, NULL, 0);
+    }
+    if (error == ENOMEM && tail != 0) {
         /* With the free end of the last piece less may be enough. */
+        growth.only_in_place = true;
         growth.need = growth.need > tail ? growth.need - tail : WORD_BYTES;
         growth.want = growth.need;
-        int again = grow_once(arena, &growth, NULL, 0);
-        error = again == 0 && is_in_place(&growth) ? 0 : error;
+        error = grow_once(arena, &growth, NULL, 0);
     }
     if (error == 0) {
         arena_tell_soft(arena);
@@ -418,18 +442,16 @@ int arena_grow_first(allot_arena *arena, size_t bytes, void *books, size_t books
 
 /* ---- giving back --------------------------------------------------------------------------------------------- */
 
-/* The arena's lock is not held; nobody knows the segment any more. */
-static void segment_return(allot_arena *arena, struct segment *segment)
+/* The arena's lock is not held; nobody can reach the segment any more. */
+static int segment_return(allot_arena *arena, struct segment *segment)
 {
-    char *memory = segment->memory;
     size_t bytes = segment->memory_bytes;
-    bool is_buffer = segment->is_buffer;
     watch_forget(arena, segment->begin, segment->words << WORD_SHIFT);
-    segment_drop(arena, segment);
-    if (!is_buffer) {
-        return_piece(arena, memory, bytes);
+    int error = segment->is_buffer ? 0 : return_piece(arena, segment->memory, bytes);
+    if (error == 0 && !segment->is_buffer) {
         arena_uncharge(arena, bytes);
     }
+    return error;
 }
 
 static bool can_release(const allot_arena *arena, const struct segment *segment)
@@ -447,14 +469,22 @@ static size_t empty_bytes(const allot_arena *arena)
     return sum;
 }
 
-/* Unlocks while the backend works. */
-static void release_segment(allot_arena *arena, struct segment *segment)
+/* Unlocks while the backend works. If that doesn't want it, it stays. */
+static bool release_segment(allot_arena *arena, struct segment *segment)
 {
     cache_close(arena);
-    segment_leave(arena, segment);
+    struct segment *before = segment_leave(arena, segment);
     growth_begins(arena);
-    segment_return(arena, segment);
+    int error = segment_return(arena, segment);
+    if (error == 0) {
+        segment_drop(arena, segment);
+    }
     growth_ends(arena);
+    if (error != 0) {
+        watch_memory(arena, segment->begin, segment->words << WORD_SHIFT);
+        segment_rejoin(arena, segment, before);
+    }
+    return error == 0;
 }
 
 /* Of the words from one on, whole pages of which the last word may have been used; bytes of them. */
@@ -544,17 +574,17 @@ size_t arena_shed(allot_arena *arena, size_t keep_bytes)
     cache_empty_all(arena);
     size_t shed = 0;
     size_t idle = 0;
-    struct segment *next;
-    for (struct segment *segment = arena->segments; segment != NULL; segment = next) {
-        next = segment->next;
+    struct segment *segment = arena->segments;
+    while (segment != NULL) {
+        size_t bytes = segment->memory_bytes;
         bool is_idle = segment_is_idle(arena, segment);
-        idle += is_idle ? segment->memory_bytes : 0;
-        if (is_idle && idle > keep_bytes && can_release(arena, segment)) {
-            idle -= segment->memory_bytes;
-            shed += segment->memory_bytes;
-            release_segment(arena, segment);
-            next = arena->segments; /* others may have changed the list meanwhile */
+        idle += is_idle ? bytes : 0;
+        if (is_idle && idle > keep_bytes && can_release(arena, segment) && release_segment(arena, segment)) {
+            shed += bytes;
             idle = 0;
+            segment = arena->segments; /* others may have changed the list meanwhile */
+        } else {
+            segment = segment->next;
         }
     }
     if (keep_bytes != 0) {
@@ -563,7 +593,7 @@ size_t arena_shed(allot_arena *arena, size_t keep_bytes)
     if (arena_is_bump(arena)) {
         return shed + decommit_top(arena);
     }
-    for (struct segment *segment = arena->segments; segment != NULL; segment = segment->next) {
+    for (segment = arena->segments; segment != NULL; segment = segment->next) {
         shed += decommit_tail(arena, segment);
     }
     return shed;
@@ -574,7 +604,10 @@ void arena_give_back(allot_arena *arena)
     while (arena->segments != NULL) {
         struct segment *segment = arena->segments;
         segment_leave(arena, segment);
-        segment_return(arena, segment);
+        if (segment_return(arena, segment) != 0) {
+            arena_uncharge(arena, segment->memory_bytes); /* it is the backend's, whatever that does with it */
+        }
+        segment_drop(arena, segment);
     }
 }
 

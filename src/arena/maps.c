@@ -121,6 +121,24 @@ static void mmap_advance(struct maps *maps, size_t bytes)
     }
 }
 
+/* In place, otherwise by a new piece. */
+static int mmap_grow_by(struct maps *maps, char *begin, size_t size_bytes, size_t more, void **out_begin,
+                        size_t *out_bytes)
+{
+    int error = 0;
+    if (begin != NULL && mmap_extend(maps, begin, size_bytes, more) == 0) {
+        *out_begin = begin;
+        *out_bytes = size_bytes + more;
+        error = -advise(maps, begin + size_bytes, more);
+    } else {
+        error = mmap_piece(maps, more, out_begin, out_bytes);
+    }
+    if (error == 0) {
+        mmap_advance(maps, more);
+    }
+    return error;
+}
+
 /* How much of its file is left; without one, any amount. */
 static size_t file_room(const struct maps *maps)
 {
@@ -145,25 +163,8 @@ static int mmap_grow(allot_backend *backend, void *begin, size_t size_bytes, siz
         return ENOMEM;
     }
     size_t want = size_min(size_max(round_down(want_bytes, step), need), round_down(room, step));
-    for (size_t bytes = want; begin != NULL; bytes = need) {
-        if (mmap_extend(maps, begin, size_bytes, bytes) == 0) {
-            *out_begin = begin;
-            *out_bytes = size_bytes + bytes;
-            mmap_advance(maps, bytes);
-            return advise(maps, (char *)begin + size_bytes, bytes) == 0 ? 0 : ENOMEM;
-        }
-        if (bytes == need) {
-            break;
-        }
-    }
-    int error = mmap_piece(maps, want, out_begin, out_bytes);
-    if (error != 0 && need < want) {
-        error = mmap_piece(maps, need, out_begin, out_bytes);
-    }
-    if (error == 0) {
-        mmap_advance(maps, *out_bytes);
-    }
-    return error;
+    int error = mmap_grow_by(maps, begin, size_bytes, want, out_begin, out_bytes);
+    return error == 0 || need == want ? error : mmap_grow_by(maps, begin, size_bytes, need, out_begin, out_bytes);
 }
 
 static int mmap_release(allot_backend *backend, void *begin, size_t size_bytes)

@@ -270,7 +270,7 @@ static void blocks_beyond_4_gib_are_blocks(void **state)
         }
     }
     assert_int_equal(allot_arena_check(arena), 0);
-    assert_null(allot_arena_malloc(arena, 16 * GIB));
+    assert_null(allot_arena_malloc(arena, 16 * GIB + 1));
     allot_arena_destroy(arena);
     assert_int_equal(allot_backend_destroy(options.backend), 0);
 }
