@@ -71,6 +71,13 @@ size_t resident_bytes(void)
     return number_behind(text, " ") * PAGE;
 }
 
+size_t exactly_resident_bytes(void)
+{
+    char text[4000];
+    read_file("/proc/self/smaps_rollup", text, sizeof text);
+    return number_behind(text, "Rss:") * KIB;
+}
+
 size_t peak_resident_bytes(void)
 {
     char text[4000];

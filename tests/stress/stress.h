@@ -35,6 +35,8 @@ void stress_skip(const char *why) __attribute__((noreturn));
 
 /* From the system, without stdio and without malloc. */
 size_t resident_bytes(void);
+/* Page by page: the kernel's quick answer may be off by some 32 pages a CPU. */
+size_t exactly_resident_bytes(void);
 size_t peak_resident_bytes(void);
 size_t n_mappings(void);
 uint64_t now_ms(void);
