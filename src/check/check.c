@@ -418,6 +418,7 @@ void hooks_start(void)
 
 void check_start(void)
 {
+    hooks_start(); /* a process's first block would be taken before its first heap asks for them */
     if (option(OPT_check) != CHECK_OFF || option(OPT_sample_rate) != 0) {
         access_catch();
     }
