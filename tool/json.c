@@ -166,3 +166,9 @@ void json_truth(struct json *json, const char *key, bool value)
     before(json, key);
     fputs(value ? "true" : "false", json->out);
 }
+
+void json_raw(struct json *json, const char *value, size_t length)
+{
+    before(json, NULL);
+    fwrite(value, 1, length, json->out);
+}

@@ -38,7 +38,8 @@ void json_close(struct json *json);
 void json_text(struct json *json, const char *key, const char *value); /* NULL is null */
 void json_number(struct json *json, const char *key, uint64_t value);
 void json_signed(struct json *json, const char *key, int64_t value);
-void json_real(struct json *json, const char *key, double value); /* what is no number is null */
+void json_real(struct json *json, const char *key, double value);   /* what is no number is null */
+void json_raw(struct json *json, const char *value, size_t length); /* what is JSON already, in an array */
 void json_truth(struct json *json, const char *key, bool value);
 
 /* The text as it stands between the quotes of a JSON string. */

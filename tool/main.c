@@ -32,8 +32,8 @@ static int print_examples(void)
 {
     static const char *const examples[][2] = {
         {"allot run PROGRAM", "run a program on allot"},
-        {"allot run --stats PROGRAM", "and see where its memory was"},
-        {"allot doctor PID", "is allot in this process, and if not, why?"},
+        {"allot check PROGRAM", "find its heap bugs"},
+        {"allot explain PID", "why does it take so much memory?"},
         {"allot bench -- PROGRAM", "is it faster, is it smaller?"},
         {"allot help", "all that it can do"},
     };

@@ -19,6 +19,17 @@ int main(void)
 }
 """
 
+FAULTY = r"""
+#include <stdlib.h>
+int main(void)
+{
+    char *volatile block = malloc(20);
+    block[20] = 1;
+    free(block);
+    return 0;
+}
+"""
+
 
 def plain(line):
     """What a line of roff says."""
@@ -46,6 +57,8 @@ class Examples(tooltest.Case):
         """True when the example has what it needs."""
         if need == "program":
             self.compile("program.c", PROGRAM)
+        elif need == "faulty":
+            self.compile("faulty.c", FAULTY, "-fno-builtin")
         elif need == "liballot":
             return bool(tooltest.LIBRARY)
         elif need == "jemalloc":
