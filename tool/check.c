@@ -100,9 +100,11 @@ static bool take_flag(struct request *request, int found)
         options_add(&request->options, "only", optarg);
         return true;
     case FLAG_JSON:
+        return choose_form(request, FORM_JSON, optarg);
     case FLAG_SARIF:
+        return choose_form(request, FORM_SARIF, optarg);
     case FLAG_JUNIT:
-        return choose_form(request, FORM_JSON + (found - FLAG_JSON), optarg);
+        return choose_form(request, FORM_JUNIT, optarg);
     case FLAG_FULL:
         request->full = true;
         return true;
