@@ -61,12 +61,12 @@ static inline int own_pieces_grow(allot_backend *backend, void *begin, size_t si
 {
     struct own_pieces *own = (struct own_pieces *)backend;
     (void)begin, (void)size_bytes;
+    (void)need_bytes;
     size_t bytes = want_bytes + (own->n_pieces % 3) * 5 + 16;
-    char *piece = bytes > PTRDIFF_MAX / 2 ? NULL : malloc(bytes + 7);
+    char *piece = want_bytes > GIB ? NULL : malloc(bytes + 7);
     if (piece == NULL) {
         return ENOMEM;
     }
-    (void)need_bytes;
     own->n_pieces++;
     *out_begin = piece + 7;
     *out_bytes = bytes;
