@@ -180,6 +180,15 @@ static const char *state_of(const struct place *place)
     return block_lives(place) ? "live" : "free";
 }
 
+/* As it was asked for, where somebody keeps that. */
+static size_t bytes_of(const struct place *place)
+{
+    const struct hooks *hooks = hooks_now();
+    size_t asked;
+    bool kept = hooks != NULL && block_lives(place) && hooks->usable(place->block, &asked);
+    return kept ? asked : place->bytes;
+}
+
 void fault_of_pointer(const char *name, const char *name_if_free, const void *p)
 {
     char where[160];
@@ -187,7 +196,7 @@ void fault_of_pointer(const char *name, const char *name_if_free, const void *p)
     struct fault fault = {.name = name, .address = p};
     if (place.block != NULL) {
         fault.block = place.block;
-        fault.block_bytes = place.bytes;
+        fault.block_bytes = bytes_of(&place);
         fault.state = state_of(&place);
         if (place.offset == 0 && !was_never_cut(&place) && !block_lives(&place)) {
             fault.name = name_if_free;

@@ -250,7 +250,7 @@ static const struct fault_case cases[] = {
     FAULT(write_in_its_middle, USE_AFTER_FREE, SILENT, NAMED, NAMED, NAMED),
     FAULT(write_to_its_last_byte, USE_AFTER_FREE, SILENT, NAMED, NAMED, NAMED),
     FAULT(write_to_a_medium_block, USE_AFTER_FREE, SILENT, NAMED, NAMED, NAMED),
-    FAULT(write_to_a_large_block, USE_AFTER_FREE, SILENT, NAMED, NAMED, NAMED),
+    FAULT(write_to_a_large_block, USE_AFTER_FREE, SILENT, NAMED, SILENT, NAMED),
     FAULT(write_to_a_huge_block, USE_AFTER_FREE, STOPPED, NAMED, STOPPED, NAMED),
     FAULT(read_after_much_else, USE_AFTER_FREE, SILENT, NAMED, SILENT, NAMED),
     FAULT(write_after_much_else, USE_AFTER_FREE, NAMED, NAMED, NAMED, NAMED),
