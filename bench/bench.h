@@ -36,6 +36,8 @@ extern const bench_case memory_cases[];
 double bench_wall_ns(void);
 double bench_cpu_ns(void);
 size_t bench_rss_kib(void);
+/* Without the pages of files, which are mapped 16 at a time when a function runs for the first time. */
+size_t bench_anonymous_kib(void);
 size_t bench_peak_kib(void);
 void bench_report(const char *key, double value);
 void bench_fail(const char *what);

@@ -79,6 +79,11 @@ size_t bench_rss_kib(void)
     return proc_kib("/proc/self/smaps_rollup", "Rss:");
 }
 
+size_t bench_anonymous_kib(void)
+{
+    return proc_kib("/proc/self/smaps_rollup", "Anonymous:");
+}
+
 size_t bench_peak_kib(void)
 {
     return proc_kib("/proc/self/status", "VmHWM:");

@@ -202,7 +202,7 @@ static void run_born(unsigned effort)
     for (size_t i = 0; i < 100; i++) {
         generation();
     }
-    size_t before = bench_rss_kib();
+    size_t before = bench_anonymous_kib();
     double wall = bench_wall_ns();
     double cpu = bench_cpu_ns();
     for (size_t i = 0; i < generations; i++) {
@@ -211,7 +211,7 @@ static void run_born(unsigned effort)
     double n = (double)(generations * N_BORN_AT_ONCE);
     bench_report("ns", (bench_wall_ns() - wall) / n);
     bench_report("cpu_ns", (bench_cpu_ns() - cpu) / n);
-    bench_report("growth_kib", (double)bench_rss_kib() - (double)before);
+    bench_report("growth_kib", (double)bench_anonymous_kib() - (double)before);
 }
 
 /* ---- a thousand at once ------------------------------------------------------------------------------------- */

@@ -362,13 +362,12 @@ static void threads_born_and_dead(void)
     size_t before = 0;
     for (size_t i = 0; i < n + 500; i++) {
         if (i == 500) {
-            before = exactly_resident_bytes();
+            before = anonymous_bytes();
         }
         pthread_join(start(live_briefly, (void *)i), NULL);
     }
-    size_t after = exactly_resident_bytes();
-    /* And a page or two of books, for the blocks that are put between guard pages. */
-    EXPECT(after <= before + 128 * KIB + 8 * KIB, "%zu threads left %zu KiB behind", n, (after - before) / KIB);
+    size_t after = anonymous_bytes();
+    EXPECT(after <= before + 64 * KIB, "%zu threads left %zu KiB behind", n, (after - before) / KIB);
 }
 
 /* Each leaves a block behind, which the next one frees. */
@@ -392,7 +391,7 @@ static void threads_that_leave_a_block_behind(void)
     }
     free(block);
     size_t after = resident_bytes();
-    EXPECT(after <= before + 128 * KIB, "%zu KiB stayed", (after - before) / KIB);
+    EXPECT(after <= before + 64 * KIB, "%zu KiB stayed", (after - before) / KIB);
 }
 
 static void *live_until_the_barrier(void *argument)

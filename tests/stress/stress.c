@@ -71,11 +71,11 @@ size_t resident_bytes(void)
     return number_behind(text, " ") * PAGE;
 }
 
-size_t exactly_resident_bytes(void)
+size_t anonymous_bytes(void)
 {
     char text[4000];
     read_file("/proc/self/smaps_rollup", text, sizeof text);
-    return number_behind(text, "Rss:") * KIB;
+    return number_behind(text, "Anonymous:") * KIB;
 }
 
 size_t peak_resident_bytes(void)

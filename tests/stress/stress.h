@@ -35,8 +35,9 @@ void stress_skip(const char *why) __attribute__((noreturn));
 
 /* From the system, without stdio and without malloc. */
 size_t resident_bytes(void);
-/* Page by page: the kernel's quick answer may be off by some 32 pages a CPU. */
-size_t exactly_resident_bytes(void);
+/* Counted page by page, where the other is off by up to 32 pages a CPU; without pages of files, of which the kernel maps
+ * 16 at a time when a function runs for the first time. */
+size_t anonymous_bytes(void);
 size_t peak_resident_bytes(void);
 size_t n_mappings(void);
 uint64_t now_ms(void);
