@@ -311,7 +311,7 @@ static int run(int argc, char **argv)
 
 const struct command command_bench = {
     .name = "bench",
-    .question = "does allot suit my program?",
+    .question = "Does allot suit my program?",
     .synopsis = "[OPTION]... [--] PROGRAM [ARGUMENT]...",
     .usage = "  --rounds N          measured runs on each malloc, at least 6 (10)\n"
              "  --seconds N         begin no round later than this, but do six (300)\n"

@@ -381,7 +381,7 @@ static int run(int argc, char **argv)
 
 const struct command command_check = {
     .name = "check",
-    .question = "any heap bug?",
+    .question = "Any heap bug?",
     .synopsis = "[OPTION]... [--] PROGRAM [ARGUMENT]...",
     .usage = "  --continue       go on after a bug where that is safe\n"
              "  --halt           end at the first bug (the default)\n"

@@ -191,7 +191,7 @@ static int run(int argc, char **argv)
 
 const struct command command_doctor = {
     .name = "doctor",
-    .question = "is it loaded, will it work, why not?",
+    .question = "Is it loaded, will it work, why not?",
     .synopsis = "[--json] [--root DIRECTORY] [PID|PROGRAM]",
     .usage = "  --json            as JSON\n"
              "  --root DIRECTORY  look at /proc and /sys below it, where a container has its host's\n"

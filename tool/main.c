@@ -34,16 +34,14 @@ static int print_examples(void)
         {"allot run PROGRAM", "run a program on allot"},
         {"allot check PROGRAM", "find its heap bugs"},
         {"allot explain PID", "why does it take so much memory?"},
+        {"allot map PID -o heap.svg", "a picture of its heap"},
         {"allot bench -- PROGRAM", "is it faster, is it smaller?"},
-        {"allot help", "all that it can do"},
     };
     for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++) {
-        int columns = printf("  %s", examples[i][0]);
-        if (columns < 36) {
-            columns += printf("%*s", 36 - columns, "");
-        }
-        print_wrapped(stdout, (size_t)columns + 1, 6, examples[i][1]);
+        int columns = printf("  %-27s", examples[i][0]);
+        print_wrapped(stdout, (size_t)columns, 6, examples[i][1]);
     }
+    printf("\nThe rest: allot help\n");
     return LEFT_WELL;
 }
 

@@ -87,7 +87,7 @@ static int run(int argc, char **argv)
 
 const struct command command_options = {
     .name = "options",
-    .question = "what can I set?",
+    .question = "What can I set?",
     .synopsis = "[--json] [PART OF A NAME]...",
     .usage = "  --json  as JSON\n"
              "\n"

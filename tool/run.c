@@ -205,7 +205,7 @@ static int run(int argc, char **argv)
 
 const struct command command_run = {
     .name = "run",
-    .question = "use allot for this program",
+    .question = "Use allot for this program.",
     .synopsis = "[OPTION]... [--] PROGRAM [ARGUMENT]...",
     .usage = "  --stats          print at exit where the memory was\n"
              "  --limit SIZE     malloc fails above it: 512m, 2g, 75%\n"

@@ -153,7 +153,7 @@ static int run(int argc, char **argv)
 
 const struct command command_symbols = {
     .name = "symbols",
-    .question = "what are these addresses?",
+    .question = "What are these addresses?",
     .synopsis = "[--json] [FILE OFFSET...]",
     .usage =
         "  --json  a JSON document a line\n"

@@ -37,12 +37,13 @@ TREE = r"""
 #include <map>
 #include <string>
 #include <thread>
+static int *volatile numbers; /* what nobody sees may be left out */
 int main(int argc, char **)
 {
     std::map<std::string, int> counts;
     std::thread other([&] { for (int i = 0; i < 1000; i++) counts[std::to_string(i)]++; });
     other.join();
-    int *numbers = new int[300];
+    numbers = new int[300];
     if (argc > 1) delete numbers; else delete[] numbers;
     puts("done");
 }

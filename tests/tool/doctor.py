@@ -33,6 +33,7 @@ class OfProcesses(Doctor):
         self.assertEqual(found["loaded"][0], "ok")
         self.assertIn("liballot.so", found["loaded"][1])
         self.assertRegex(found["mappings"][1], r"^\d+ of \d+$")
+        self.assertEqual(found["looking inside"], ("ok", "the process's memory can be read", None))
 
     def test_one_that_has_not(self):
         found = self.findings(self.start(PYTHON, "-c", SLEEP), status=2)
