@@ -27,8 +27,8 @@
  *                 for while a backend or the caller's own functions run, but for another thread's growth of this arena
  * An arena is never async-signal-safe: a handler that interrupted a call on an arena and calls on the same one gets
  * EDEADLK (NULL and that errno, or 0 where a count is returned). On other arenas, and outside of calls, it works.
- * After fork() the child may use every arena at once, whatever other threads were doing; what a thread was just growing
- * an arena by is lost to the child.
+ * After fork() the child may use every shared arena at once, whatever other threads were doing; what a thread was just
+ * growing an arena by is lost to the child. An unsynchronized one it may use unless another thread was calling on it.
  */
 #ifndef ALLOT_ARENA_H
 #define ALLOT_ARENA_H

@@ -347,9 +347,10 @@ void cache_after_fork(allot_arena *arena);
 /* cache.c; between arena_enter and arena_leave */
 void cache_refill(allot_arena *arena, struct segment *segment, size_t words);
 void cache_make_room(allot_arena *arena, size_t words); /* blocks of this size are being freed */
-bool cache_empty_all(allot_arena *arena);               /* whether anything came of it */
-void cache_close(allot_arena *arena);                   /* all calls go through the lock once */
-void cache_forget(allot_arena *arena);                  /* all blocks are free already */
+/* Whether anything came of it; all: nobody is inside of any. */
+bool cache_empty_all(allot_arena *arena, bool *out_all);
+void cache_close(allot_arena *arena);  /* all calls go through the lock once */
+void cache_forget(allot_arena *arena); /* all blocks are free already */
 size_t cache_words(const allot_arena *arena);
 
 /* guard.c */
@@ -398,6 +399,7 @@ const struct maps *maps_of(const allot_backend *backend); /* NULL: a backend of 
 size_t maps_reserved_bytes(const struct maps *maps);
 bool maps_give_zeros(const struct maps *maps);
 bool maps_are_released(const struct maps *maps);
+void maps_begin(allot_backend *backend); /* for a new arena */
 int maps_protection(const struct maps *maps);
 
 /* The reservation under it is gone. */

@@ -37,6 +37,9 @@ int backend_claim(allot_backend *backend, allot_arena *arena, allot_arena **out_
         return EBUSY;
     }
     add_relaxed(users_of(backend), 1);
+    if (maps != NULL) {
+        maps_begin(backend_inner(backend));
+    }
     return 0;
 }
 

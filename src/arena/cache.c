@@ -33,7 +33,9 @@
 #define BIN_WORDS_MOST 16384u /* of one size: 256 KiB */
 #define REFILL_MOST 32u
 #define REFILL_SHARE 16 /* what is left must be so many times as much */
-#define WAITS_MOST 1000000
+#define WAITS_MOST 100000
+#define CALLS_BETWEEN 1024 /* a thread without a cache tries for one in every so many calls ... */
+#define CALLS_TRIED 64     /* ... for so many */
 
 /* Of threads that have none yet, and of those that end. */
 static const struct cache_table no_caches = {{[0 ... CACHE_SLOTS - 1] = {.serial = NO_SERIAL}}};
@@ -107,13 +109,15 @@ static bool quiesce(allot_arena *arena)
     return (arena->flags & ALLOT_ARENA_UNSYNCHRONIZED) != 0 || os_barrier_all() == 0;
 }
 
+/* A thread that left a handler by siglongjmp never leaves: after the first wait in vain its cache is passed over. */
 static bool wait_until_idle(allot_arena *arena, struct cache *cache)
 {
     if (cache == cache_of(arena)) {
         return load_relaxed(&cache->busy) == 0; /* else this is a handler that interrupted it */
     }
     for (unsigned i = 0; load_acquire(&cache->busy) != 0; i++) { /* O44 */
-        if (i == WAITS_MOST) {
+        if (cache->is_lost || i == WAITS_MOST) {
+            cache->is_lost = true;
             return false;
         }
         os_yield();
@@ -121,15 +125,14 @@ static bool wait_until_idle(allot_arena *arena, struct cache *cache)
     return true;
 }
 
-bool cache_empty_all(allot_arena *arena)
+bool cache_empty_all(allot_arena *arena, bool *out_all)
 {
-    struct cache *cache = arena->caches;
     bool any = false;
-    if (cache == NULL || !quiesce(arena)) {
-        return false;
-    }
-    for (; cache != NULL; cache = cache->next) {
-        if (words_in(cache) != 0 && wait_until_idle(arena, cache)) {
+    *out_all = arena->caches == NULL || quiesce(arena);
+    for (struct cache *cache = arena->caches; cache != NULL && *out_all; cache = cache->next) {
+        if (!wait_until_idle(arena, cache)) {
+            *out_all = false;
+        } else if (words_in(cache) != 0) {
             cache_empty(arena, cache);
             any = true;
         }
@@ -199,6 +202,7 @@ static void cache_init(struct cache *cache, allot_arena *arena)
     }
     store_relaxed(&cache->busy, 0);
     store_relaxed(&cache->closed, 1);
+    cache->is_lost = false;
     cache->arena = arena;
     cache->serial = arena->serial;
 }
@@ -220,12 +224,27 @@ static struct cache_table *table_make(void)
     return (struct cache_table *)(uintptr_t)arena_caches;
 }
 
-/* With no lock held. A slot's former cache stays with its arena: others empty it when they need what is in it. */
+/* Whether a slot's cache is one of an arena that lives. */
+static bool slot_is_used(const struct cache_table *table, size_t slot)
+{
+    if (table->slots[slot].serial == NO_SERIAL || arenas_lock() != 0) {
+        return false;
+    }
+    bool is_used = table->slots[slot].cache->serial == table->slots[slot].serial;
+    arenas_unlock();
+    return is_used;
+}
+
+/* With no lock held. Two arenas that would have the same slot: the first has it for as long as it lives. */
 static struct cache *cache_make(allot_arena *arena)
 {
     bool is_own = (arena->flags & ALLOT_ARENA_UNSYNCHRONIZED) != 0;
     struct cache_table *table = is_own ? NULL : table_make();
-    struct cache *cache = is_own || table != NULL ? cache_new() : NULL;
+    size_t slot = arena->serial % CACHE_SLOTS;
+    if (!is_own && (table == NULL || slot_is_used(table, slot))) {
+        return NULL;
+    }
+    struct cache *cache = cache_new();
     if (cache == NULL) {
         return NULL;
     }
@@ -233,7 +252,6 @@ static struct cache *cache_make(allot_arena *arena)
     if (is_own) {
         arena->own_cache = cache;
     } else {
-        size_t slot = arena->serial % CACHE_SLOTS;
         table->slots[slot].cache = cache;
         table->slots[slot].serial = arena->serial;
     }
@@ -243,15 +261,17 @@ static struct cache *cache_make(allot_arena *arena)
 static bool may_have_cache(const allot_arena *arena)
 {
     return arena->kind == ALLOT_ARENA_GENERAL && arena->fit == ALLOT_FIT_GOOD && !arena->watched && arena->own_struct &&
-           !arena->sealed && ((arena->flags & ALLOT_ARENA_UNSYNCHRONIZED) != 0 || os_barrier_all() == 0);
+           ((arena->flags & ALLOT_ARENA_UNSYNCHRONIZED) != 0 || os_barrier_all() == 0);
 }
 
 void cache_prepare(allot_arena *arena)
 {
-    if (load_relaxed(&arena->n_calls) < CALLS_BEFORE || cache_of(arena) != NULL) {
+    uint32_t n = load_relaxed(&arena->n_calls);
+    if (n % CALLS_BETWEEN - CALLS_BEFORE >= CALLS_TRIED || n == UINT32_MAX || cache_of(arena) != NULL) {
         return;
     }
-    if (load_relaxed(&arena->n_calls) == UINT32_MAX || !may_have_cache(arena)) {
+    if (!may_have_cache(arena)) {
+        store_relaxed(&arena->n_calls, UINT32_MAX); /* never */
         return;
     }
     struct cache *cache = cache_make(arena);

@@ -39,6 +39,7 @@ struct cache {
     uint8_t hint[CACHE_HINTS];                     /* the segment that an address near this one was in last */
     struct cache_segment segments[CACHE_SEGMENTS]; /* the rest of them is empty */
     struct cache_bin bins[CACHE_WORDS_MOST + 1];
+    bool is_lost;                              /* its thread didn't leave it when that was waited for */
     bool has_given_back[CACHE_WORDS_MOST + 1]; /* blocks of this size, since it was last refilled */
     struct cache *next;        /* the arena's, under its lock; of spare ones, under the lock of all arenas */
     struct allot_arena *arena; /* set once while it has this serial */

@@ -52,8 +52,9 @@ static int take(allot_arena *arena, const struct request *request, struct taken 
         return error;
     }
     while (!take_anywhere(arena, request, taken)) {
+        bool all;
         error = arena_grow(arena, request);
-        if (error != 0 && (arena->grower != 0 || !cache_empty_all(arena))) {
+        if (error != 0 && (arena->grower != 0 || !cache_empty_all(arena, &all))) {
             return error;
         }
     }
@@ -76,6 +77,12 @@ static int alloc(allot_arena *arena, size_t align, size_t bytes, struct taken *t
     struct request request = {.words = (bytes + WORD_BYTES - 1) >> WORD_SHIFT,
                               .align_bytes = size_max(align, WORD_BYTES)};
     *taken = (struct taken){NULL, false};
+    if (request.words - 1 < CACHE_WORDS_MOST && is_plain(&request)) {
+        taken->block = cache_take(arena, request.words);
+        if (taken->block != NULL) {
+            return 0;
+        }
+    }
     if (bytes > BYTES_MOST || align > BYTES_MOST) {
         return ENOMEM;
     }

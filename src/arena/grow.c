@@ -285,10 +285,11 @@ static int adopt_in_place(allot_arena *arena, const struct growth *growth)
     if (arena_is_bump(arena)) {
         segment->words = words;
     } else {
+        bool may_move = true;
         if (words > segment->room) {
-            cache_empty_all(arena); /* the books move */
+            cache_empty_all(arena, &may_move); /* the books move */
         }
-        grown = segment_extend(segment, words);
+        grown = may_move && segment_extend(segment, words);
     }
     if (grown) {
         arena->capacity_words += words - old_words;
@@ -571,7 +572,8 @@ static size_t decommit_top(allot_arena *arena)
 
 size_t arena_shed(allot_arena *arena, size_t keep_bytes)
 {
-    cache_empty_all(arena);
+    bool all;
+    cache_empty_all(arena, &all);
     size_t shed = 0;
     size_t idle = 0;
     struct segment *segment = arena->segments;

@@ -323,6 +323,12 @@ bool maps_are_released(const struct maps *maps)
     return maps->kind != MAPS_MMAP && maps->base == NULL;
 }
 
+void maps_begin(allot_backend *backend)
+{
+    struct maps *maps = maps_self(backend);
+    maps->protection = maps->options.protection;
+}
+
 int maps_protection(const struct maps *maps)
 {
     return maps->options.protection;
