@@ -33,6 +33,7 @@ struct root {
     allot_root_heap heap;
     allot_root_pool pool;
     allot_root_config config;
+    allot_root_arena arena;
     uint64_t secret;
 };
 
@@ -112,7 +113,8 @@ static enum found read_root(struct target *target, uint64_t address, struct root
                  read_table(target, table->store, &root->store, sizeof root->store) &&
                  read_table(target, table->heap, &root->heap, sizeof root->heap) &&
                  read_table(target, table->pool, &root->pool, sizeof root->pool) &&
-                 read_table(target, table->config, &root->config, sizeof root->config);
+                 read_table(target, table->config, &root->config, sizeof root->config) &&
+                 read_table(target, table->arena, &root->arena, sizeof root->arena);
     if (!whole) {
         return table->map == NULL ? FOUND_NONE : FOUND_OTHER_VERSION; /* NULL: ld.so hasn't relocated it yet */
     }
@@ -714,6 +716,106 @@ static bool class_sizes(struct reader *reader)
     return true;
 }
 
+/* ---- arenas ------------------------------------------------------------------------------------------------- */
+
+#define ARENAS_MOST 100000u
+#define ARENA_DEPTH_MOST 64u
+#define SEGMENTS_MOST 4096u
+
+/* The words of a list of segments; how many there are in *n. */
+static uint64_t segment_words(struct reader *reader, uint64_t at, size_t *n)
+{
+    const allot_root_arena *root = &reader->root->arena;
+    char segment[512];
+    size_t bytes = root->segment_bytes < sizeof segment ? root->segment_bytes : sizeof segment;
+    uint64_t words = 0;
+    for (*n = 0; at != 0 && *n < SEGMENTS_MOST && target_read(reader->target, at, segment, bytes); ++*n) {
+        words += field_of(segment, bytes, root->segment_words);
+        at = field_of(segment, bytes, root->segment_next);
+    }
+    return words;
+}
+
+/* The two addresses of a head: what lies between them is free. */
+static uint64_t head_bytes(const char *arena, size_t bytes, allot_field head)
+{
+    allot_field next = {.at = head.at, .bytes = 8};
+    allot_field end = {.at = head.at + 8, .bytes = 8};
+    uint64_t from = field_of(arena, bytes, next);
+    uint64_t to = field_of(arena, bytes, end);
+    return from <= to && to - from < SPAN_BYTES_MOST ? to - from : 0;
+}
+
+static uint64_t bump_free_bytes(struct reader *reader, const char *arena, size_t bytes)
+{
+    const allot_root_arena *root = &reader->root->arena;
+    uint64_t current = field_of(arena, bytes, root->arena_current);
+    size_t n;
+    if (current == 0) {
+        return segment_words(reader, field_of(arena, bytes, root->arena_segments), &n) << root->word_shift;
+    }
+    char segment[512];
+    size_t segment_bytes = root->segment_bytes < sizeof segment ? root->segment_bytes : sizeof segment;
+    uint64_t behind = 0;
+    if (target_read(reader->target, current, segment, segment_bytes)) {
+        behind = segment_words(reader, field_of(segment, segment_bytes, root->segment_next), &n) << root->word_shift;
+    }
+    /* One of the two is in use; the other one is empty. */
+    return behind + head_bytes(arena, bytes, root->arena_head) + head_bytes(arena, bytes, root->arena_hidden);
+}
+
+static void arena_fill(struct reader *reader, struct arena_view *view, const char *arena, size_t bytes)
+{
+    const allot_root_arena *root = &reader->root->arena;
+    uint64_t capacity = field_of(arena, bytes, root->arena_capacity) << root->word_shift;
+    bool is_general = field_of(arena, bytes, root->arena_kind) == root->kind_general;
+    uint64_t unused = is_general ? field_of(arena, bytes, root->arena_free) << root->word_shift
+                                 : bump_free_bytes(reader, arena, bytes);
+    view->serial = field_of(arena, bytes, root->arena_serial);
+    view->kind = (unsigned)field_of(arena, bytes, root->arena_kind);
+    view->size_bytes = field_of(arena, bytes, root->arena_size);
+    view->live_bytes = unused < capacity ? capacity - unused : 0;
+    view->total_bytes = field_of(arena, bytes, root->arena_total);
+    view->soft_limit = field_of(arena, bytes, root->arena_soft_limit);
+    view->hard_limit = field_of(arena, bytes, root->arena_hard_limit);
+    view->sealed = field_of(arena, bytes, root->arena_sealed) != 0;
+    view->line = (int)field_of(arena, bytes, root->arena_line);
+    segment_words(reader, field_of(arena, bytes, root->arena_segments), &view->n_segments);
+    if (root->arena_name.at <= bytes && root->arena_name.bytes <= bytes - root->arena_name.at) {
+        snprintf(view->name, sizeof view->name, "%.*s", (int)root->arena_name.bytes, arena + root->arena_name.at);
+    }
+    target_read_string(reader->target, field_of(arena, bytes, root->arena_file), view->file, sizeof view->file);
+}
+
+/* A list of siblings, each followed by its children. */
+static void arenas_from(struct reader *reader, uint64_t at, unsigned depth)
+{
+    const allot_root_arena *root = &reader->root->arena;
+    size_t bytes = root->arena_bytes;
+    char *arena = take_memory(bytes);
+    while (at != 0 && depth < ARENA_DEPTH_MOST && reader->view->n_arenas < ARENAS_MOST &&
+           target_read(reader->target, at, arena, bytes)) {
+        if (field_of(arena, bytes, root->arena_life) != root->life) {
+            reader->view->n_torn++;
+            break;
+        }
+        reader->view->arenas = grown(reader->view->arenas, reader->view->n_arenas, sizeof *reader->view->arenas);
+        struct arena_view *view = &reader->view->arenas[reader->view->n_arenas++];
+        *view = (struct arena_view){.depth = depth};
+        arena_fill(reader, view, arena, bytes);
+        arenas_from(reader, field_of(arena, bytes, root->arena_children), depth + 1);
+        at = field_of(arena, bytes, root->arena_sibling);
+    }
+    free(arena);
+}
+
+static void arenas(struct reader *reader)
+{
+    if (reader->root->arena.arena_bytes <= 65536) {
+        arenas_from(reader, read_word(reader->target, reader->root->arena.roots), 0);
+    }
+}
+
 /* ---- all of it ---------------------------------------------------------------------------------------------- */
 
 static void read_heap(struct reader *reader)
@@ -733,6 +835,7 @@ static void read_heap(struct reader *reader)
     pool(reader, reader->root->pool.of_heap);
     pool(reader, reader->root->pool.of_public);
     heaps(reader);
+    arenas(reader);
     if (view->n_options == 0) {
         options(reader);
     }

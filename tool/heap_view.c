@@ -205,6 +205,7 @@ void heap_view_forget(struct heap_view *view)
     free(view->areas);
     free(view->books);
     free(view->heaps);
+    free(view->arenas);
     free(view->options);
     *view = (struct heap_view){.rounding = 1};
 }

@@ -51,6 +51,20 @@ struct range {
     uint64_t bytes;
 };
 
+struct arena_view {
+    unsigned depth;  /* in the tree: who comes next with one more is a child */
+    uint64_t serial; /* of no other arena of the process */
+    unsigned kind;   /* general, bump, scratch */
+    uint64_t size_bytes, live_bytes;
+    uint64_t total_bytes;            /* with all below it */
+    uint64_t soft_limit, hard_limit; /* 0: none */
+    size_t n_segments;
+    bool sealed;
+    int line;
+    char name[40];
+    char file[208]; /* that made it */
+};
+
 struct option_view {
     char name[40];
     int64_t value;
@@ -69,6 +83,8 @@ struct heap_view {
     uint64_t books_resident_bytes; /* by socket alone; otherwise 0 and to be found by the ranges */
     struct heap_of_thread *heaps;
     size_t n_heaps;
+    struct arena_view *arenas; /* parents before their children */
+    size_t n_arenas;
     struct option_view *options;
     size_t n_options;
     uint64_t class_bytes[256];

@@ -246,6 +246,28 @@ static void parse_heap(struct target *target, struct heap_view *view, const char
     }
 }
 
+/* arena DEPTH SERIAL KIND SIZE LIVE TOTAL SOFT HARD SEGMENTS SEALED LINE NAME-BYTES NAME FILE */
+static void parse_arena(struct heap_view *view, const char *line)
+{
+    struct arena_view arena = {0};
+    unsigned sealed;
+    size_t name_bytes;
+    int at = 0;
+    int n = sscanf(
+        line, "arena %u %" SCNu64 " %u %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %zu %u %d %zu%n",
+        &arena.depth, &arena.serial, &arena.kind, &arena.size_bytes, &arena.live_bytes, &arena.total_bytes,
+        &arena.soft_limit, &arena.hard_limit, &arena.n_segments, &sealed, &arena.line, &name_bytes, &at);
+    if (n != 12 || strlen(line + at) < name_bytes + 2 || name_bytes >= sizeof arena.name) {
+        view->n_torn++;
+        return;
+    }
+    arena.sealed = sealed != 0;
+    memcpy(arena.name, line + at + 1, name_bytes);
+    snprintf(arena.file, sizeof arena.file, "%s", line + at + 2 + name_bytes);
+    view->arenas = grown(view->arenas, view->n_arenas, sizeof *view->arenas);
+    view->arenas[view->n_arenas++] = arena;
+}
+
 static void parse_other(struct heap_view *view, const char *line)
 {
     struct option_view option;
@@ -309,17 +331,23 @@ bool look_view(struct target *target, struct heap_view *view)
     char *line = take_memory(8192);
     view->by_socket = true;
     snprintf(view->version, sizeof view->version, "%s", look.version);
-    bool good = look_ask(&look, "heap\n");
-    while (good && look_line(&look, line, 8192)) {
-        if (strncmp(line, "span ", 5) == 0) {
-            parse_span(target, view, line);
-        } else if (strncmp(line, "heap ", 5) == 0) {
-            parse_heap(target, view, line);
-        } else {
-            parse_other(view, line);
+    static const char *const questions[] = {"heap\n", "arenas\n"};
+    bool good = true;
+    for (size_t i = 0; i < 2 && good; i++) {
+        good = look_ask(&look, questions[i]);
+        while (good && look_line(&look, line, 8192)) {
+            if (strncmp(line, "span ", 5) == 0) {
+                parse_span(target, view, line);
+            } else if (strncmp(line, "heap ", 5) == 0) {
+                parse_heap(target, view, line);
+            } else if (strncmp(line, "arena ", 6) == 0) {
+                parse_arena(view, line);
+            } else {
+                parse_other(view, line);
+            }
         }
+        good = good && look.in != NULL && strcmp(line, "end") == 0;
     }
-    good = good && look.in != NULL && strcmp(line, "end") == 0;
     free(line);
     look_close(&look);
     return good || complain_of(target, LOOK_NO_ANSWER);

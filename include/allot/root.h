@@ -182,6 +182,38 @@ typedef struct allot_root_config {
     allot_field row_name; /* the address of a string */
 } allot_root_config;
 
+/* Arenas: a tree of structures. src/arena/arena_internal.h */
+typedef struct allot_root_arena {
+    uint32_t bytes;
+    uint32_t arena_bytes;   /* so much of it is there in any arena */
+    uint32_t segment_bytes; /* likewise */
+    uint32_t word_shift;    /* words below are so large */
+    uint32_t life;          /* what an arena that lives has in its field */
+    uint32_t kind_general;
+    const void *roots; /* the address of the first arena without a parent */
+    allot_field arena_life;
+    allot_field arena_serial; /* of no other arena */
+    allot_field arena_kind;
+    allot_field arena_children; /* the first of them */
+    allot_field arena_sibling;
+    allot_field arena_segments; /* the first of them */
+    allot_field arena_current;  /* of another kind than general: the segment that is being cut */
+    allot_field arena_head;     /* where the next block is cut, in one of these two, and the segment's end behind it */
+    allot_field arena_hidden;
+    allot_field arena_size;
+    allot_field arena_capacity; /* in words */
+    allot_field arena_free;     /* of a general one, in words */
+    allot_field arena_total;
+    allot_field arena_soft_limit;
+    allot_field arena_hard_limit;
+    allot_field arena_sealed;
+    allot_field arena_file; /* the address of a string */
+    allot_field arena_line;
+    allot_field arena_name; /* the text itself */
+    allot_field segment_next;
+    allot_field segment_words;
+} allot_root_arena;
+
 struct allot_root {
     uint64_t magic;
     uint32_t version;
@@ -193,6 +225,7 @@ struct allot_root {
     const allot_root_heap *heap;
     const allot_root_pool *pool;
     const allot_root_config *config;
+    const allot_root_arena *arena;
 };
 
 /* The table itself. Constant. */

@@ -16,6 +16,7 @@
 #include "heap/heap.h"
 #include "os/os.h"
 
+#include <allot/root.h>
 #include <errno.h>
 #include <string.h>
 
@@ -691,3 +692,36 @@ void arena_start(void)
     heap_set_thread_exit(arena_thread_exit);
     os_fork_around(before_fork, after_fork_parent, after_fork_child);
 }
+
+/* ---- for who looks from outside ------------------------------------------------------------------------------ */
+
+const struct allot_root_arena arena_root = {
+    .bytes = sizeof arena_root,
+    .arena_bytes = offsetof(struct allot_arena, first),
+    .segment_bytes = SEGMENT_BUMP_BYTES,
+    .word_shift = WORD_SHIFT,
+    .life = ARENA_LIVES,
+    .kind_general = ALLOT_ARENA_GENERAL,
+    .roots = &arenas.roots,
+    .arena_life = ROOT_FIELD(struct allot_arena, life),
+    .arena_serial = ROOT_FIELD(struct allot_arena, serial),
+    .arena_kind = ROOT_FIELD(struct allot_arena, kind),
+    .arena_children = ROOT_FIELD(struct allot_arena, children),
+    .arena_sibling = ROOT_FIELD(struct allot_arena, sibling),
+    .arena_segments = ROOT_FIELD(struct allot_arena, segments),
+    .arena_current = ROOT_FIELD(struct allot_arena, bump.segment),
+    .arena_head = ROOT_FIELD(struct allot_arena, head),
+    .arena_hidden = ROOT_FIELD(struct allot_arena, hidden),
+    .arena_size = ROOT_FIELD(struct allot_arena, size_bytes),
+    .arena_capacity = ROOT_FIELD(struct allot_arena, capacity_words),
+    .arena_free = ROOT_FIELD(struct allot_arena, free_words),
+    .arena_total = ROOT_FIELD(struct allot_arena, total_bytes),
+    .arena_soft_limit = ROOT_FIELD(struct allot_arena, soft_limit),
+    .arena_hard_limit = ROOT_FIELD(struct allot_arena, hard_limit),
+    .arena_sealed = ROOT_FIELD(struct allot_arena, sealed),
+    .arena_file = ROOT_FIELD(struct allot_arena, file),
+    .arena_line = ROOT_FIELD(struct allot_arena, line),
+    .arena_name = ROOT_FIELD(struct allot_arena, name),
+    .segment_next = ROOT_FIELD(struct segment, next),
+    .segment_words = ROOT_FIELD(struct segment, words),
+};

@@ -32,6 +32,25 @@ int arena_each(int (*visit)(allot_arena *arena, unsigned depth, void *context), 
 /* Whether a heap block, by any address in it, is memory or books of an arena. Takes no lock. */
 bool arena_owns_memory(const void *p);
 
+/* What an arena says to somebody who only looks: it takes the lock of the tree, so that no arena ends meanwhile, and none
+ * of an arena's own; what changes under it is told near. Visits those from number first on, most of them at most; how
+ * many there were. Not for threads that hold the tree's lock. */
+struct arena_seen {
+    unsigned depth;
+    uint64_t serial;
+    allot_arena_kind kind;
+    size_t size_bytes, live_bytes, total_bytes, soft_limit, hard_limit;
+    size_t n_segments;
+    bool sealed;
+    const char *file; /* NULL: not known */
+    int line;
+    char name[32];
+};
+size_t arena_look(size_t first, struct arena_seen *out, size_t most);
+
+/* What <allot/root.h> says of arenas. */
+extern const struct allot_root_arena arena_root;
+
 /* Start-up, from the first constructor: what fork needs. */
 void arena_start(void);
 

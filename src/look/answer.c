@@ -7,10 +7,12 @@
  *                option NAME VALUE     class BYTES     small N               sampled REQUESTED GIVEN
  *                purged BYTES N        refusals N
  *     options    option NAME VALUE
+ *     arenas     arena DEPTH SERIAL KIND SIZE LIVE TOTAL SOFT HARD SEGMENTS SEALED LINE NAME-BYTES NAME FILE
  *
  * Addresses and bits are hexadecimal; bits have two digits for eight blocks, the first block in the lowest bit. What
  * isn't known is 0, an age -1.
  */
+#include "arena/arena.h"
 #include "base/base.h"
 #include "base/format.h"
 #include "config/config.h"
@@ -329,6 +331,50 @@ static void answer_heap(struct out *out)
     answer_options(out);
 }
 
+/* ---- arenas ------------------------------------------------------------------------------------------------- */
+
+#define ARENAS_AT_ONCE 64
+
+/* A name or a path; what would end the line is shown as a question mark. */
+static void plain_text(struct out *out, const char *s, size_t most)
+{
+    for (size_t i = 0; s != NULL && s[i] != '\0' && i < most; i++) {
+        char c[2] = {(unsigned char)s[i] < ' ' ? '?' : s[i], '\0'};
+        word(out, c);
+    }
+}
+
+static void say_arena(struct out *out, const struct arena_seen *arena)
+{
+    const uint64_t numbers[] = {
+        arena->depth,      arena->serial,      (uint64_t)arena->kind, arena->size_bytes,
+        arena->live_bytes, arena->total_bytes, arena->soft_limit,     arena->hard_limit,
+        arena->n_segments, arena->sealed,      (uint64_t)arena->line,
+    };
+    word(out, "arena");
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        number(out, numbers[i]);
+    }
+    number(out, strlen(arena->name));
+    word(out, " ");
+    plain_text(out, arena->name, sizeof arena->name);
+    word(out, " ");
+    plain_text(out, arena->file, 200);
+    end_line(out);
+}
+
+static void answer_arenas(struct out *out)
+{
+    static struct arena_seen seen[ARENAS_AT_ONCE]; /* the room has one thread */
+    size_t n = 1;
+    for (size_t first = 0; first < n && !out->gone; first += ARENAS_AT_ONCE) {
+        n = arena_look(first, seen, ARENAS_AT_ONCE);
+        for (size_t i = first; i < n && i - first < ARENAS_AT_ONCE; i++) {
+            say_arena(out, &seen[i - first]);
+        }
+    }
+}
+
 /* ---- questions ---------------------------------------------------------------------------------------------- */
 
 bool answer_greeting(int connection)
@@ -355,6 +401,8 @@ bool answer(int connection, const char *question)
         answer_stats(&out);
     } else if (strcmp(question, "heap") == 0) {
         answer_heap(&out);
+    } else if (strcmp(question, "arenas") == 0) {
+        answer_arenas(&out);
     } else if (strcmp(question, "options") == 0) {
         answer_options(&out);
     } else {

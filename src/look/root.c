@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* root.c - the root table: see <allot/root.h>. Each room describes its own books. */
+#include "arena/arena.h"
 #include "config/config.h"
 #include "heap/heap.h"
 #include "map/map.h"
@@ -23,6 +24,7 @@ static const struct allot_root root_here = {
     .heap = &heap_root,
     .pool = &pool_root,
     .config = &config_root,
+    .arena = &arena_root,
 };
 
 extern __typeof__(allot_root) allot_root __attribute__((alias("root_here")));

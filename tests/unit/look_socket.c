@@ -2,6 +2,7 @@
 /* look_socket.c - with option look the process answers at a socket, while other threads take and give blocks. */
 #include "unit.h"
 
+#include <allot/arena.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -50,11 +51,23 @@ static void *churn(void *number)
 {
     unsigned seed = (unsigned)(uintptr_t)number;
     void *kept[64] = {NULL};
+    allot_arena_options options = ALLOT_ARENA_OPTIONS_INIT;
+    allot_arena *arena = NULL;
+    options.name = "churn";
+    options.kind = number == NULL ? ALLOT_ARENA_GENERAL : ALLOT_ARENA_BUMP;
+    options.flags = ALLOT_ARENA_UNSYNCHRONIZED; /* nobody else may call on it: who looks doesn't */
+    if (allot_arena_create(65536, &options, &arena) != 0) {
+        return NULL;
+    }
     while (!atomic_load(&is_over)) {
         unsigned i = (unsigned)rand_r(&seed) % 64;
         allot_free(kept[i]);
         kept[i] = allot_malloc((size_t)rand_r(&seed) % 20000);
+        if (allot_arena_malloc(arena, 100) == NULL || rand_r(&seed) % 1000 == 0) {
+            allot_arena_reset(arena);
+        }
     }
+    allot_arena_destroy(arena);
     for (unsigned i = 0; i < 64; i++) {
         allot_free(kept[i]);
     }
@@ -79,7 +92,10 @@ static void it_answers_while_threads_run(void **state)
         assert_int_equal(count(stream, "stats", "live_bytes "), 1);
         assert_true(count(stream, "heap", "span large") >= 1);
         assert_true(count(stream, "options", "option look 1") == 1);
+        assert_true(count(stream, "arenas", "arena 0 ") <= 2);
         assert_int_equal(count(stream, "what", "unknown question"), 1);
+    }
+    while (count(stream, "arenas", "arena 0 ") < 2) {
     }
     atomic_store(&is_over, true);
     for (int i = 0; i < 2; i++) {
