@@ -1,6 +1,8 @@
 """allot check: real bugs in real programs, with the function and the line they are in, in every form."""
 import json
+import os
 import re
+import shutil
 import subprocess
 import xml.etree.ElementTree
 
@@ -139,6 +141,22 @@ class Check(tooltest.Case):
         self.assertIn("at a time", self.allot("check", "--json", "a", "--sarif", "b", "true", status=64)[1])
         self.assertIn("spaces or commas", self.allot("check", "--json", "a,b", "true", status=64)[1])
         self.assertIn("not a number", self.allot("check", "--quarantine-age=soon", "true", status=64)[1])
+
+    def test_own(self):
+        self.assertIn("nothing was found", self.allot("check", "--own", "none*", self.program, "overflow")[1])
+        self.allot("check", "--own", "faul*", self.program, "overflow", status=2)
+
+    def test_real_programs_are_clean(self):
+        server = self.folder / "threaded_server"
+        subprocess.run([os.environ["CC"], "-O1", "-pthread", "-o", server, tooltest.REPOSITORY / "examples/threaded_server.c"],
+                       check=True)
+        threads = ("import json, threading; all = [threading.Thread(target=lambda: json.dumps(list(range(9999)))) for _ in 'abcd']; "
+                   "[one.start() for one in all]; [one.join() for one in all]")
+        for command in [[server, "1"], ["/usr/bin/python3", "-c", threads], ["perl", "-e", "$h{$_} = 'x' x $_ for 1 .. 999"],
+                        ["sqlite3", ":memory:", "create table t(a); insert into t values (1); select * from t;"]]:
+            if shutil.which(str(command[0])):
+                with self.subTest(command=command[0]):
+                    self.assertIn("allot: check: nothing was found\n", self.allot("check", *command)[1])
 
     @tooltest.needs("redis-server")
     def test_a_real_server_starts_and_ends_clean(self):
