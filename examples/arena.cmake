@@ -1,0 +1,6 @@
+foreach(name IN ITEMS stack requests compiler jit shared)
+  add_executable(example_arena_${name} arena_${name}.c)
+  target_link_libraries(example_arena_${name} PRIVATE allot allot_warnings Threads::Threads)
+  add_test(NAME examples.arena_${name} COMMAND example_arena_${name})
+  set_tests_properties(examples.arena_${name} PROPERTIES LABELS examples TIMEOUT 60)
+endforeach()
