@@ -1,7 +1,10 @@
 # Arenas by their public names, on every backend: see arena_test.h.
-foreach(subject IN ITEMS calls growth misuse shared sizes trial)
+foreach(subject IN ITEMS calls growth lifetimes maps misuse protect refused shared sizes trial)
   allot_test(unit.arena_${subject} arena_${subject}.c WITH core TIMEOUT 120)
 endforeach()
+if(ALLOT_OS STREQUAL "posix")
+  target_compile_definitions(unit.arena_growth PRIVATE ALLOT_TEST_OS_POSIX)
+endif()
 allot_test(unit.arena_books arena_books.c WITH fake)
 if(CMAKE_CXX_COMPILER)
   allot_test(unit.arena_memory_resource arena_memory_resource.cc WITH core)

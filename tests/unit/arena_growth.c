@@ -248,6 +248,11 @@ static size_t resident_bytes(const void *begin, size_t bytes)
 static void the_idle_end_is_decommitted(void **state)
 {
     (void)state;
+#ifdef ALLOT_TEST_OS_POSIX
+    if (ground->backend == new_shared_mmap) {
+        return; /* POSIX knows no way to drop pages that others see */
+    }
+#endif
     for (int by_trim = 0; by_trim < 2; by_trim++) {
         struct made made = make_arena(32 * MIB);
         char *small = allot_arena_calloc(made.arena, 1, 100);

@@ -155,6 +155,16 @@ static allot_backend *new_mmap(void)
     return backend;
 }
 
+static allot_backend *new_shared_mmap(void)
+{
+    allot_map_options options = ALLOT_MAP_OPTIONS_INIT;
+    allot_backend *backend = NULL;
+    options.flags = MAP_SHARED;
+    options.align = 64 * KIB;
+    assert_int_equal(allot_backend_mmap(&options, &backend), 0);
+    return backend;
+}
+
 static allot_backend *new_failing(void)
 {
     allot_backend *backend = NULL;
@@ -196,6 +206,7 @@ static const struct ground grounds[] = {
     {"fixed", CAN_SHARE, allot_backend_fixed, 0, false},
     {"heap", CAN_GROW | CAN_RELEASE | CAN_SHARE, allot_backend_heap, 0, false},
     {"mmap", CAN_GROW | CAN_RELEASE | CAN_PROTECT, new_mmap, 0, false},
+    {"shared mmap", CAN_GROW | CAN_RELEASE | CAN_PROTECT, new_shared_mmap, 0, false},
     {"virt", CAN_GROW | CAN_PROTECT, new_virt, 0, false},
     {"own pieces", CAN_GROW | CAN_RELEASE, new_own_pieces, 0, false},
     {"own region", CAN_GROW, new_own_region, 0, false},
