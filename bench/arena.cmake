@@ -1,0 +1,20 @@
+# Arenas beside obstack, APR's pools and talloc (where Debian's libapr1-dev and libtalloc-dev are there), std::pmr, a
+# first-fit list, the heap and libc, in one run.
+if(CMAKE_CXX_COMPILER)
+  add_executable(allot_bench_arena arena.cc)
+  target_compile_options(allot_bench_arena PRIVATE ${bench_flags} -O2)
+  target_link_libraries(allot_bench_arena PRIVATE allot_core Threads::Threads)
+  target_compile_options(allot_bench_arena PRIVATE -Wall -Wextra $<$<BOOL:${ALLOT_WERROR}>:-Werror>)
+  pkg_check_modules(APR IMPORTED_TARGET apr-1)
+  pkg_check_modules(TALLOC IMPORTED_TARGET talloc)
+  foreach(peer IN ITEMS APR TALLOC)
+    if(${peer}_FOUND)
+      target_link_libraries(allot_bench_arena PRIVATE PkgConfig::${peer})
+      target_compile_definitions(allot_bench_arena PRIVATE BENCH_${peer}=1)
+    endif()
+  endforeach()
+  if(NOT ALLOT_SANITIZE) # what it measures there is the sanitizer
+    add_test(NAME bench.arena COMMAND allot_bench_arena 0.001 1 100000)
+    set_tests_properties(bench.arena PROPERTIES LABELS bench TIMEOUT 120)
+  endif()
+endif()
