@@ -20,9 +20,7 @@ install(TARGETS ${ALLOT_PRODUCTS} EXPORT allot
   OBJECTS DESTINATION ${CMAKE_INSTALL_LIBDIR}/allot)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
 install(FILES ${PROJECT_SOURCE_DIR}/docs/man/allot.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
-install(FILES ${PROJECT_SOURCE_DIR}/docs/man/allot_arena.7 ${PROJECT_SOURCE_DIR}/docs/man/allot_backend_trial.7
-  ${PROJECT_SOURCE_DIR}/docs/man/allot_memory_resource.7 ${PROJECT_SOURCE_DIR}/docs/man/allot_options.7 ${PROJECT_SOURCE_DIR}/docs/man/liballot.7
-  ${PROJECT_SOURCE_DIR}/docs/man/allot_gcmap.7 ${PROJECT_SOURCE_DIR}/docs/man/allot_check.7
+install(FILES ${PROJECT_SOURCE_DIR}/docs/man/allot_arena.7 ${PROJECT_SOURCE_DIR}/docs/man/allot_backend_trial.7 ${PROJECT_SOURCE_DIR}/docs/man/allot_memory_resource.7 ${PROJECT_SOURCE_DIR}/docs/man/allot_options.7 ${PROJECT_SOURCE_DIR}/docs/man/liballot.7 ${PROJECT_SOURCE_DIR}/docs/man/allot_gcmap.7 ${PROJECT_SOURCE_DIR}/docs/man/allot_check.7 ${PROJECT_SOURCE_DIR}/docs/man/allot_leak.7
   DESTINATION ${CMAKE_INSTALL_MANDIR}/man7)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/allot)

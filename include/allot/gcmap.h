@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* gcmap.h - collected mappings: mmap that unmaps itself when nothing points into it any more; and leaks, found by the
- * same search.
+/* gcmap.h - collected mappings: mmap that unmaps itself when nothing points into it any more.
  *
  * A collection stops the other threads for a moment and looks through everything that a pointer can lie in: registers,
  * stacks, thread-local storage, the data of all modules, live blocks of the heap, and all other private memory that can

@@ -13,6 +13,7 @@
  *              the lock loads it with acquire.
  */
 #include "arena/arena_internal.h"
+#include "arena/cache_internal.h"
 #include "heap/heap.h"
 #include "os/os.h"
 
@@ -615,11 +616,29 @@ int arena_walk_live(int (*visit)(const void *begin, size_t bytes, const allot_ar
     return arena_each(walk_arena, &walk);
 }
 
+/* What caches and cleanup functions are kept in. */
+static bool owns_small_books(const allot_arena *arena, const char *p)
+{
+    for (const struct cache *cache = arena->caches; cache != NULL; cache = cache->next) {
+        for (size_t i = 0; i <= CACHE_WORDS_MOST; i++) {
+            if (p == (const char *)cache->bins[i].blocks) {
+                return true;
+            }
+        }
+    }
+    for (const struct cleanup *cleanup = arena->cleanups; cleanup != NULL; cleanup = cleanup->next) {
+        if (p == (const char *)cleanup) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int owns_memory(allot_arena *arena, unsigned depth, void *context)
 {
     (void)depth;
     const char *p = context;
-    if (ptr_diff(p, arena) < sizeof *arena) {
+    if (ptr_diff(p, arena) < sizeof *arena || owns_small_books(arena, p)) {
         return 1;
     }
     for (struct segment *segment = arena->segments; segment != NULL; segment = segment->next) {
@@ -629,6 +648,12 @@ static int owns_memory(allot_arena *arena, unsigned depth, void *context)
         }
     }
     return 0;
+}
+
+const void *arena_statics(size_t *bytes)
+{
+    *bytes = sizeof arenas;
+    return &arenas;
 }
 
 bool arena_owns_memory(const void *p)

@@ -50,6 +50,8 @@ size_t arena_look(size_t first, struct arena_seen *out, size_t most);
 
 /* What <allot/root.h> says of arenas. */
 extern const struct allot_root_arena arena_root;
+/* The room's own words that lead to arenas: for a search they are none of the program's. */
+const void *arena_statics(size_t *bytes);
 
 /* Start-up, from the first constructor: what fork needs. */
 void arena_start(void);

@@ -2,6 +2,7 @@
 /* check.c - the hooks: what is done when a block is taken, resized or given back. */
 #include "check/check_internal.h"
 #include "config/config.h"
+#include "gc/gc.h"
 #include "heap/heap.h"
 
 #include <errno.h>
@@ -416,8 +417,16 @@ void hooks_start(void)
     store_release(&hooks_set, all ? &hooks_of_all : &hooks_of_some);
 }
 
+static uint32_t stack_of(const void *block)
+{
+    struct check_answer answer;
+    check_ask(block, &answer);
+    return answer.block == block ? answer.take_stack : 0;
+}
+
 void check_start(void)
 {
+    gc_set_stacks(stack_of);
     hooks_start(); /* a process's first block would be taken before its first heap asks for them */
     if (option(OPT_check) != CHECK_OFF || option(OPT_sample_rate) != 0) {
         access_catch();

@@ -28,6 +28,7 @@ struct gc *gc_start(void)
     gc->mappings.item_bytes = sizeof(struct mapping);
     gc->pieces.item_bytes = sizeof(struct piece);
     gc->weaks.item_bytes = 64;
+    gc->suppression_store.item_bytes = suppress_item_bytes();
     gc->mappings_most = os_mappings_most();
     gc->collected_ns = os_now_ns();
     struct gc *expected = NULL;

@@ -240,16 +240,13 @@ static void note_success(struct gc *gc)
     gc->bytes_since = 0;
 }
 
-/* Lock held. The caller's frame and registers lie above this function's. */
-static NOINLINE int find_dead(struct gc *gc, struct allot_gcmap_collected *told, struct mapping **dead)
+/* Lock held. */
+static int find_dead(struct gc *gc, uintptr_t stack, struct allot_gcmap_collected *told, struct mapping **dead)
 {
     unsigned pause_ms = (unsigned)option(OPT_gc_pause);
     uint64_t begin = os_now_ns();
     struct os_stop stop;
-    struct roots roots = {.gc = gc,
-                          .pages = -1,
-                          .stack = (uintptr_t)__builtin_frame_address(0),
-                          .deadline_ns = begin + (uint64_t)pause_ms * 1000000};
+    struct roots roots = {.gc = gc, .pages = -1, .stack = stack, .deadline_ns = begin + (uint64_t)pause_ms * 1000000};
     if (!make_tables(gc)) {
         told->why = "the system refuses memory for the search";
         return ENOMEM;
@@ -282,7 +279,7 @@ static void end_dead(struct gc *gc, struct mapping *dead, struct allot_gcmap_col
     }
 }
 
-NOINLINE int gc_collect(struct allot_gcmap_collected *told)
+int gc_collect(uintptr_t stack, struct allot_gcmap_collected *told)
 {
     struct gc *gc = gc_now();
     struct mapping *dead = NULL;
@@ -290,9 +287,8 @@ NOINLINE int gc_collect(struct allot_gcmap_collected *told)
     if (gc == NULL) {
         return 0;
     }
-    __builtin_unwind_init(); /* the caller's registers lie in this frame */
     os_lock(&gc->lock);
-    int error = find_dead(gc, told, &dead);
+    int error = find_dead(gc, stack, told, &dead);
     (error == 0 ? note_success : note_failure)(gc);
     os_unlock(&gc->lock);
     end_dead(gc, dead, told);
@@ -306,8 +302,9 @@ int allot_gcmap_collect(allot_gcmap_collected *told)
     if (told->abi_size != sizeof *told) {
         return EINVAL;
     }
+    uintptr_t stack = STACK_HERE();
     config_init();
-    return gc_collect(told);
+    return gc_collect(stack, told);
 }
 
 /* ---- by the trigger ----------------------------------------------------------------------------------------- */
@@ -352,7 +349,7 @@ static void *collector(void *context)
         os_unlock(&gc->lock);
         if (asked || due) {
             allot_gcmap_collected told;
-            gc_collect(&told);
+            gc_collect(STACK_HERE(), &told);
         }
     }
     return NULL;
@@ -382,7 +379,7 @@ void gc_collect_automatically(struct gc *gc, bool at_once)
     os_unlock(&gc->lock);
     if (!too_soon) {
         allot_gcmap_collected told;
-        gc_collect(&told);
+        gc_collect(STACK_HERE(), &told);
     }
 }
 

@@ -24,6 +24,7 @@
 #ifndef GC_GC_H
 #define GC_GC_H
 
+#include <allot/allot.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -35,5 +36,44 @@ struct gc_answer {
 };
 /* What is this address? */
 void gc_query(const void *address, struct gc_answer *answer);
+
+/* ---- leaks -------------------------------------------------------------------------------------------------- */
+
+enum gc_leak_kind { GC_LEAK_DEFINITE, GC_LEAK_INDIRECT, GC_LEAK_POSSIBLE, GC_LEAK_REACHABLE, GC_LEAK_KINDS };
+
+struct gc_leak {
+    const void *begin; /* of a block or a mapping, or an arena's handle. It may be freed by now */
+    size_t bytes;
+    allot_room room;
+    enum gc_leak_kind kind;
+    uintptr_t words[2]; /* the first of a block, as they were */
+};
+typedef void (*gc_leak_fn)(const struct gc_leak *leak, void *context);
+
+struct gc_leaks_told {
+    uint64_t pause_ns;
+    unsigned long thread; /* that could not be read */
+    const char *why;      /* there is no answer */
+};
+
+/* Stops the other threads, finds what nothing points to, lets them go, and then visits each find, in no order; the
+ * visitor may allocate. 0, or a positive errno: nothing was visited, and told says why. */
+int gc_leaks(bool with_reachable, gc_leak_fn visit, void *context, struct gc_leaks_told *told);
+
+/* Who can tell the stack that a block was taken by: its number in the depot, 0 for unknown. Set once, at start. */
+void gc_set_stacks(uint32_t (*stack_of)(const void *block));
+
+/* A frame of a stack, as far as it is known; NULL: it isn't. */
+struct gc_frame {
+    const char *function;
+    const char *file;
+    const char *module;
+};
+#define GC_FRAMES_MOST 16u
+/* Whether a suppression (allot/leak.h) matches the stack that a leak was allocated by, innermost frame first. */
+bool gc_suppressed(enum gc_leak_kind kind, const struct gc_frame *frames, size_t n);
+
+/* The leak check of ALLOT_OPTIONS=leaks, to standard error. Whether something is definitely lost. */
+bool gc_leaks_print(void);
 
 #endif

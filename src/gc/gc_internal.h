@@ -127,6 +127,10 @@ struct gc {
     uint64_t not_before_ns; /* after one that failed, no automatic one before */
     uint64_t patience_ns;
     uint64_t serial;
+    /* suppress.c */
+    struct store suppression_store;
+    struct suppression *suppressions;
+    bool suppressions_read;
     /* figures */
     _Atomic size_t n_active;
     _Atomic size_t bytes_active;
@@ -195,14 +199,36 @@ bool report_fault(const struct os_access *access);
 
 /* ---- collect.c ---------------------------------------------------------------------------------------------- */
 
-/* Without the lock. told is filled. 0 or a positive errno. */
-int gc_collect(struct allot_gcmap_collected *told);
+/* Where the caller's own frames begin, at the top of a public function: what lies below is the room's, and full of what
+ * others have left there. The registers that a call preserves are saved right below the frame pointer. */
+#if defined(__x86_64__)
+#define SAVED_BYTES (6 * sizeof(uintptr_t))
+#else
+#define SAVED_BYTES 0
+#endif
+#define STACK_HERE() (__builtin_unwind_init(), (uintptr_t)__builtin_frame_address(0) - SAVED_BYTES)
+
+/* Without the lock. stack: from STACK_HERE. told is filled. 0 or a positive errno. */
+int gc_collect(uintptr_t stack, struct allot_gcmap_collected *told);
 /* Why threads could not be stopped, in words, and as an errno. */
 int stop_fault_error(const struct os_stop *stop, const char **why);
 /* Whether the trigger says so. */
 bool gc_is_due(struct gc *gc, size_t bytes);
 /* One for the trigger: on this thread, or by the collector's. */
 void gc_collect_automatically(struct gc *gc, bool at_once);
+
+/* ---- leak.c ------------------------------------------------------------------------------------------------- */
+
+/* gc_leaks for a caller whose frames begin at stack. */
+int leaks_find(uintptr_t stack, bool with_reachable, gc_leak_fn visit, void *context, struct gc_leaks_told *told);
+
+/* ---- suppress.c --------------------------------------------------------------------------------------------- */
+
+/* How many suppressions text holds, which must stay where it is. */
+size_t suppress_read(struct gc *gc, const char *text);
+/* The files that the environment names, once. */
+void suppress_read_files(struct gc *gc);
+size_t suppress_item_bytes(void);
 
 /* ---- roots.c ------------------------------------------------------------------------------------------------ */
 

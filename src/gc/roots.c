@@ -134,6 +134,11 @@ static void gather_left_out(struct roots *roots)
     }
     map_each_books(leave_out, out);
     if (roots->leave_heap) {
+        size_t bytes;
+        const void *statics = arena_statics(&bytes);
+        leave_out((void *)(uintptr_t)statics, bytes, out);
+        void *table = map_range_statics(&bytes);
+        leave_out(table, bytes, out);
         span_each_area(leave_out_area, out);
         span_each_own(leave_out_own, out);
         pool_each_range(&pool_of_heap, leave_out, out);

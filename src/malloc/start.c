@@ -7,6 +7,7 @@
 #include "arena/arena.h"
 #include "check/check.h"
 #include "config/config.h"
+#include "gc/gc.h"
 #include "heap/heap.h"
 #include "look/look.h"
 #include "malloc/figures_internal.h"
@@ -53,4 +54,7 @@ __attribute__((destructor(101))) static void end(void)
         figures_print();
     }
     check_exit();
+    if (option(OPT_leaks) && gc_leaks_print() && option(OPT_leaks_code) != 0) {
+        os_exit((int)option(OPT_leaks_code));
+    }
 }

@@ -154,6 +154,8 @@ struct map_range_found {
     size_t bytes;
     void *owner;
 };
+/* The table itself, as far as it is no book: it is full of addresses that are none of the program's pointers. */
+void *map_range_statics(size_t *bytes);
 /* The smallest range that an address, any 64-bit value, lies in. */
 bool map_range_find(const void *p, struct map_range_found *found);
 

@@ -47,6 +47,12 @@ static struct {
     struct map_range spare[STATIC_RANGES];
 } ranges;
 
+void *map_range_statics(size_t *bytes)
+{
+    *bytes = sizeof ranges;
+    return &ranges;
+}
+
 static _Atomic(struct range_link *) *bucket_of(uintptr_t address, unsigned level)
 {
     uint64_t hash = ((uint64_t)(address >> level) * LEVELS + level) * 0x9e3779b97f4a7c15u;

@@ -273,6 +273,15 @@ int os_fork_around(void (*before)(void), void (*parent)(void), void (*child)(voi
  * has no such thing. The same word at each call. */
 uint32_t *os_fork_word(void);
 
+/* A file's beginning as a string; its length, or a negative errno. */
+long os_file_read(const char *path, char *buffer, size_t capacity);
+
+/* The name of the function at an address, as far as the module's dynamic symbols know it. Takes the loader's lock. */
+struct os_symbol {
+    char name[128];
+};
+bool os_symbol_at(uintptr_t address, struct os_symbol *symbol);
+
 /* ---- waiting ------------------------------------------------------------------------------------------------ */
 
 /* Waits until somebody wakes the word, ms have passed, or a signal came; not at all when the word isn't value. */

@@ -8,6 +8,7 @@
 #include "base/base.h"
 #include "os/unix_internal.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -138,6 +139,37 @@ int os_sync(void *begin, size_t bytes)
     int result = msync(begin, bytes, MS_SYNC) == 0 ? 0 : -errno;
     errno = saved;
     return result;
+}
+
+/* ---- files and symbols -------------------------------------------------------------------------------------- */
+
+long os_file_read(const char *path, char *buffer, size_t capacity)
+{
+    int saved = errno;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, buffer, capacity - 1);
+    long result = length < 0 ? -errno : length;
+    buffer[length < 0 ? 0 : length] = '\0';
+    if (fd >= 0) {
+        close(fd);
+    }
+    errno = saved;
+    return result;
+}
+
+/* Weak: a static program may have none. */
+__attribute__((weak)) int dladdr(const void *address, Dl_info *info);
+
+bool os_symbol_at(uintptr_t address, struct os_symbol *symbol)
+{
+    Dl_info info;
+    if (dladdr == NULL || dladdr((const void *)address, &info) == 0 || info.dli_sname == NULL) {
+        return false;
+    }
+    size_t length = size_min(strlen(info.dli_sname), sizeof symbol->name - 1);
+    memcpy(symbol->name, info.dli_sname, length);
+    symbol->name[length] = '\0';
+    return true;
 }
 
 /* ---- locks and threads -------------------------------------------------------------------------------------- */
