@@ -446,14 +446,19 @@ int allot_arena_reset(allot_arena *arena)
     if (error != 0) {
         return error;
     }
-    arena_leave(arena);
-    arena_end_children(arena, 0);
-    arena_run_cleanups(arena, 0);
-    error = arena_enter(arena, false);
-    if (error != 0) {
-        return error;
+    if (load_relaxed(&arena->children) != NULL || arena->cleanups != NULL) {
+        arena_leave(arena);
+        arena_end_children(arena, 0);
+        arena_run_cleanups(arena, 0);
+        error = arena_enter(arena, false);
+        if (error != 0) {
+            return error;
+        }
     }
-    arena->epoch = add_relaxed(&arenas.epoch, 1) + 1;
+    if (arena->latest_mark != 0) {
+        arena->epoch = add_relaxed(&arenas.epoch, 1) + 1; /* marks are void */
+        arena->latest_mark = 0;
+    }
     cache_forget(arena);
     if (arena_is_bump(arena)) {
         bump_reset(arena);

@@ -32,9 +32,9 @@ int arena_each(int (*visit)(allot_arena *arena, unsigned depth, void *context), 
 /* Whether a heap block, by any address in it, is memory or books of an arena. Takes no lock. */
 bool arena_owns_memory(const void *p);
 
-/* What an arena says to somebody who only looks: it takes the lock of the tree, so that no arena ends meanwhile, and none
- * of an arena's own; what changes under it is told near. Visits those from number first on, most of them at most; how
- * many there were. Not for threads that hold the tree's lock. */
+/* What an arena says to somebody who only looks: it takes the lock of the tree, so that no arena ends meanwhile, and
+ * none of an arena's own; what changes under it is told near. Visits those from number first on, most of them at most;
+ * how many there were. Not for threads that hold the tree's lock. */
 struct arena_seen {
     unsigned depth;
     uint64_t serial;

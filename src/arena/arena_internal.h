@@ -212,7 +212,8 @@ struct void_marks {
 
 struct bump {
     struct segment *segment; /* the current one; NULL: none yet */
-    char *latest;            /* the block cut last by allot_arena_malloc: it may shrink, grow and be freed */
+    char *latest;            /* the block cut last by allot_arena_malloc: it may shrink, grow and be freed, ... */
+    char *latest_end;        /* ... while this is where the next block is cut: the inline way cuts behind it too */
 };
 
 struct cache;
@@ -333,6 +334,8 @@ void bump_extended(allot_arena *arena, struct segment *segment);
 void bump_reset(allot_arena *arena);
 char *bump_top(const allot_arena *arena, const struct segment *segment);
 size_t bump_free_bytes(allot_arena *arena);
+void bump_set_latest(allot_arena *arena, char *block, char *end);
+bool bump_is_latest(allot_arena *arena, const void *block);
 INLINE allot_arena_head *bump_head(allot_arena *arena)
 {
     bool inlined = (arena->flags & ALLOT_ARENA_UNSYNCHRONIZED) != 0 && !arena->watched;

@@ -24,6 +24,19 @@ char *bump_top(const allot_arena *arena, const struct segment *segment)
     return segment == arena->bump.segment ? head->next : segment->top;
 }
 
+/* The next block is cut behind it. */
+void bump_set_latest(allot_arena *arena, char *block, char *end)
+{
+    bump_head(arena)->next = end;
+    arena->bump.latest = block;
+    arena->bump.latest_end = end;
+}
+
+bool bump_is_latest(allot_arena *arena, const void *block)
+{
+    return block == arena->bump.latest && bump_head(arena)->next == arena->bump.latest_end;
+}
+
 /* The current segment is this one from now on. Those before it stay as they are. */
 void bump_go_to(allot_arena *arena, struct segment *segment, char *next)
 {
@@ -56,8 +69,7 @@ static void *cut(allot_arena *arena, const struct request *request)
         return NULL;
     }
     char *block = head->next + skip;
-    head->next = block + (request->words << WORD_SHIFT);
-    arena->bump.latest = block;
+    bump_set_latest(arena, block, block + (request->words << WORD_SHIFT));
     return block;
 }
 

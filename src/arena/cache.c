@@ -47,15 +47,29 @@ static struct {
     struct cache *spare; /* under the lock of all arenas */
 } caches;
 
-struct cache_segment *cache_find_segment(struct cache *cache, const void *p)
+/* Guesses right the next time; false: the cache knows no such segment, or guesses right already. */
+static bool guess_again(struct cache *cache, const void *p)
 {
-    for (unsigned i = 0; i < CACHE_SEGMENTS; i++) {
+    uint8_t *hint = &cache->hint[((uintptr_t)p >> CACHE_HINT_SHIFT) % CACHE_HINTS];
+    for (uint8_t i = 0; i < CACHE_SEGMENTS; i++) {
         if (ptr_diff(p, cache->segments[i].begin) < cache->segments[i].bytes) {
-            cache->hint[((uintptr_t)p >> CACHE_HINT_SHIFT) % CACHE_HINTS] = (uint8_t)i;
-            return &cache->segments[i];
+            bool was_wrong = *hint != i;
+            *hint = i;
+            return was_wrong;
         }
     }
-    return NULL;
+    return false;
+}
+
+bool cache_give_after_search(allot_arena *arena, void *p, size_t bytes)
+{
+    struct cache *cache = cache_of(arena);
+    if (cache == NULL || !cache_begin(cache)) {
+        return false;
+    }
+    bool is_other = guess_again(cache, p);
+    cache_end_use(cache);
+    return is_other && cache_give(arena, p, bytes);
 }
 
 /* ---- under the arena's lock ------------------------------------------------------------------------------------ */

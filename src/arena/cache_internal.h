@@ -85,22 +85,13 @@ INLINE bool cache_begin(struct cache *cache)
     return true;
 }
 
-/* The segment that an address is in; NULL: none that the cache knows. */
-struct cache_segment *cache_find_segment(struct cache *cache, const void *p);
-
-/* The state of the word that p is the address of; NULL: in no segment that the cache knows. */
-INLINE _Atomic uint8_t *cache_state_of(struct cache *cache, const void *p)
+/* The state of the word that p is the address of; NULL: not in the segment that the cache guesses. */
+INLINE _Atomic uint8_t *cache_state_of(const struct cache *cache, const void *p)
 {
-    struct cache_segment *segment = &cache->segments[cache->hint[((uintptr_t)p >> CACHE_HINT_SHIFT) % CACHE_HINTS]];
+    const struct cache_segment *segment =
+        &cache->segments[cache->hint[((uintptr_t)p >> CACHE_HINT_SHIFT) % CACHE_HINTS]];
     size_t at = ptr_diff(p, segment->begin);
-    if (UNLIKELY(at >= segment->bytes)) {
-        segment = cache_find_segment(cache, p);
-        if (segment == NULL) {
-            return NULL;
-        }
-        at = ptr_diff(p, segment->begin);
-    }
-    return LIKELY(at % WORD_BYTES == 0) ? segment->state + (at >> WORD_SHIFT) : NULL;
+    return LIKELY(at < segment->bytes && at % WORD_BYTES == 0) ? segment->state + (at >> WORD_SHIFT) : NULL;
 }
 
 /* A block of 1 to CACHE_WORDS_MOST words. NULL: not by this way. */
@@ -151,5 +142,8 @@ INLINE bool cache_give(const allot_arena *arena, void *p, size_t bytes)
     cache_end_use(cache);
     return is_given;
 }
+
+/* The same, when the guess was wrong. */
+bool cache_give_after_search(allot_arena *arena, void *p, size_t bytes);
 
 #endif

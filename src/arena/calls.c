@@ -249,8 +249,8 @@ static const char *give_bump(allot_arena *arena, char *p, size_t bytes)
     if (bytes != WHOLE && bytes > room) {
         return "overlapping free";
     }
-    bool is_latest = segment == arena->bump.segment && (p == arena->bump.latest || round_up(bytes, WORD_BYTES) == room);
-    if (is_latest && (bytes == WHOLE || round_up(bytes, WORD_BYTES) == room)) {
+    bool is_latest = bytes == WHOLE ? bump_is_latest(arena, p) : round_up(bytes, WORD_BYTES) == room;
+    if (is_latest && segment == arena->bump.segment) {
         segment->reach = size_max(segment->reach, segment_word(segment, head->next));
         watch_memory(arena, p, room);
         head->next = p;
@@ -289,6 +289,9 @@ NOINLINE static int free_slow(allot_arena *arena, void *p, size_t bytes)
 {
     struct misuse misuse;
     int saved = errno;
+    if (cache_give_after_search(arena, p, bytes)) {
+        return 0;
+    }
     int error = arena_enter(arena, false);
     if (error != 0) {
         errno = saved;
@@ -347,11 +350,10 @@ static int shrink_bump(allot_arena *arena, char *p, size_t bytes, const char **f
     if (round_up(bytes, WORD_BYTES) > room) {
         return EINVAL;
     }
-    if (p == arena->bump.latest) {
-        allot_arena_head *head = bump_head(arena);
-        segment->reach = size_max(segment->reach, segment_word(segment, head->next));
-        head->next = p + round_up(bytes, WORD_BYTES);
-        watch_memory(arena, head->next, room - round_up(bytes, WORD_BYTES));
+    if (bump_is_latest(arena, p)) {
+        segment->reach = size_max(segment->reach, segment_word(segment, p + room));
+        bump_set_latest(arena, p, p + round_up(bytes, WORD_BYTES));
+        watch_memory(arena, p + round_up(bytes, WORD_BYTES), room - round_up(bytes, WORD_BYTES));
     }
     return 0;
 }
@@ -420,9 +422,9 @@ static void change_bump(allot_arena *arena, char *p, size_t bytes, struct change
     allot_arena_head *head = bump_head(arena);
     size_t rounded = round_up(bytes, WORD_BYTES);
     change->old_bytes = ptr_diff(bump_top(arena, segment), p);
-    if (p == arena->bump.latest && segment == arena->bump.segment && rounded <= ptr_diff(head->end, p)) {
+    if (bump_is_latest(arena, p) && rounded <= ptr_diff(head->end, p)) {
         segment->reach = size_max(segment->reach, segment_word(segment, head->next));
-        head->next = p + rounded;
+        bump_set_latest(arena, p, p + rounded);
         change->is_done = true;
     }
 }

@@ -10,6 +10,8 @@
  */
 #include "arena/arena_internal.h"
 
+#include <string.h>
+
 /* ---- bins ---------------------------------------------------------------------------------------------------- */
 
 unsigned bin_of(size_t words)
@@ -155,13 +157,24 @@ static size_t free_words_at(const struct segment *segment, size_t word)
     return (load_relaxed(&segment->state[word]) & STATE_KIND) == STATE_FREE ? block_words(segment, word) : 0;
 }
 
+/* Whether one of eight words begins a FREE block. Arenas that look for the first fit have no caches, so nobody changes
+ * states meanwhile. */
+static bool any_free_of_eight(const struct segment *segment, size_t word)
+{
+    uint64_t states;
+    memcpy(&states, (const void *)&segment->state[word], sizeof states);
+    return (states & 0x8080808080808080u & ~(states << 1)) != 0;
+}
+
 static size_t most_of_group(const struct segment *segment, size_t group)
 {
     size_t most = 0;
     size_t begin = group << GROUP_SHIFT;
     size_t end = size_min(begin + 64, segment->words);
-    for (size_t word = begin; word < end; word++) {
-        most = size_max(most, free_words_at(segment, word));
+    for (size_t eight = begin; eight < end; eight += 8) {
+        for (size_t word = eight; word < eight + 8 && any_free_of_eight(segment, eight); word++) {
+            most = word < end ? size_max(most, free_words_at(segment, word)) : most;
+        }
     }
     return most;
 }
@@ -224,7 +237,9 @@ static size_t find_first(const struct segment *segment, const struct request *re
         size_t begin = group << GROUP_SHIFT;
         size_t end = size_min(begin + 64, segment->words);
         for (size_t word = begin; word < end; word++) {
-            if (free_words_at(segment, word) >= request->words && segment_fits(segment, word, request)) {
+            if (word % 8 == 0 && !any_free_of_eight(segment, word)) {
+                word += 7;
+            } else if (free_words_at(segment, word) >= request->words && segment_fits(segment, word, request)) {
                 return word;
             }
         }

@@ -35,7 +35,7 @@ static void layout_sizes(struct layout *layout, size_t words, allot_arena_fit fi
             break;
         }
     }
-    layout->bytes[ARRAY_STATE] = round_up(words + 1, sizeof(uint64_t));
+    layout->bytes[ARRAY_STATE] = round_up(words + 1, sizeof(uint64_t)); /* read by eight */
     layout->bytes[ARRAY_SLOTS] = (words / 2 + 2) * sizeof(uint64_t) << layout->wide;
 }
 
