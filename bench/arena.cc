@@ -52,10 +52,11 @@ namespace
 
 // ---- contenders --------------------------------------------------------------------------------------------------
 //
-// Each is made for so many bytes, takes, gives, and frees all at once. CAN_GIVE: single blocks come back.
+// Each is made for so many bytes, takes, gives, and frees all at once. Where single blocks don't come back, give is
+// empty.
 
 template <allot_arena_kind kind, unsigned flags, allot_arena_fit fit = ALLOT_FIT_GOOD> struct arena {
-    static constexpr bool can_give = kind == ALLOT_ARENA_GENERAL;
+    static constexpr bool is_general = kind == ALLOT_ARENA_GENERAL;
     allot_arena *self = nullptr;
     explicit arena(std::size_t bytes)
     {
@@ -72,7 +73,7 @@ template <allot_arena_kind kind, unsigned flags, allot_arena_fit fit = ALLOT_FIT
     }
     void *take(std::size_t n)
     {
-        return can_give ? allot_arena_malloc(self, n) : allot_bump_malloc(self, n);
+        return is_general ? allot_arena_malloc(self, n) : allot_bump_malloc(self, n);
     }
     void give(void *block, std::size_t)
     {
@@ -92,7 +93,6 @@ using arena_first = arena<ALLOT_ARENA_GENERAL, ALLOT_ARENA_UNSYNCHRONIZED, ALLOT
 using arena_best = arena<ALLOT_ARENA_GENERAL, ALLOT_ARENA_UNSYNCHRONIZED, ALLOT_FIT_BEST>;
 
 struct heap {
-    static constexpr bool can_give = true;
     explicit heap(std::size_t) {}
     void *take(std::size_t n)
     {
@@ -106,7 +106,6 @@ struct heap {
 };
 
 struct libc {
-    static constexpr bool can_give = true;
     explicit libc(std::size_t) {}
     void *take(std::size_t n)
     {
@@ -123,7 +122,6 @@ struct libc {
 #define obstack_chunk_alloc std::malloc
 #define obstack_chunk_free std::free
 struct an_obstack {
-    static constexpr bool can_give = false;
     struct obstack self;
     void *first;
     explicit an_obstack(std::size_t bytes)
@@ -150,7 +148,6 @@ struct an_obstack {
 
 // It begins anew in the buffer that it was given, which is the best it can do.
 struct pmr_monotonic {
-    static constexpr bool can_give = false;
     std::unique_ptr<char[]> buffer;
     std::pmr::monotonic_buffer_resource self;
     explicit pmr_monotonic(std::size_t bytes)
@@ -169,7 +166,6 @@ struct pmr_monotonic {
 };
 
 template <class Resource> struct pmr_pool {
-    static constexpr bool can_give = true;
     Resource self;
     explicit pmr_pool(std::size_t) {}
     void *take(std::size_t n)
@@ -190,7 +186,6 @@ using pmr_shared = pmr_pool<std::pmr::synchronized_pool_resource>;
 
 #if BENCH_APR
 struct apr {
-    static constexpr bool can_give = false;
     apr_pool_t *self = nullptr;
     explicit apr(std::size_t)
     {
@@ -216,7 +211,6 @@ struct apr {
 
 #if BENCH_TALLOC
 struct talloc_context {
-    static constexpr bool can_give = true;
     void *self;
     explicit talloc_context(std::size_t) : self(talloc_new(nullptr)) {}
     ~talloc_context()
@@ -251,7 +245,6 @@ struct talloc_of_a_pool : talloc_context {
 class first_fit
 {
   public:
-    static constexpr bool can_give = true;
     explicit first_fit(std::size_t bytes) : bytes_(2 * bytes + 4096), memory_(std::malloc(bytes_))
     {
         if (memory_ == nullptr)
@@ -362,7 +355,7 @@ struct size_table {
 const size_table to_128(16, 128);
 const size_table to_64(16, 64);
 
-// What can free single blocks only must do that.
+// What frees single blocks alone must do that.
 template <class A> double all_at_once(std::size_t n, std::size_t rounds)
 {
     constexpr bool one_by_one = std::is_same_v<A, heap> || std::is_same_v<A, libc>;
