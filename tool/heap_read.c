@@ -823,10 +823,6 @@ static void read_heap(struct reader *reader)
     struct target *target = reader->target;
     struct heap_view *view = reader->view;
     const allot_root_store *store = &reader->root->store;
-    if (!class_sizes(reader)) {
-        view->n_torn++;
-        return;
-    }
     window(reader);
     reader->skip_until = 0;
     leaves(reader);
@@ -858,7 +854,7 @@ static bool complain_of(const struct target *target, enum found found)
         complain("process %d (%s) runs without allot: allot doctor %d tells why, allot run -- %s starts it with allot",
                  (int)target->pid, target->name, (int)target->pid, target->name);
     } else {
-        complain("%s is of a program without allot, or the files that it was made of are gone", target->path);
+        complain("%s is of a program without allot, or the library that it ran on isn't where it was", target->path);
     }
     return false;
 }
@@ -877,12 +873,16 @@ bool heap_read(struct target *target, struct heap_view *view)
         .has_clock = target->pid != 0,
         .granule = take_memory(GRANULE_BYTES),
     };
+    size_t n_read = 0;
     for (size_t i = 0; i < n_roots; i++) {
         reader.root = &roots[i];
         reader.skip_until = 0;
-        read_heap(&reader);
+        if (class_sizes(&reader)) { /* of a core they are in the library's file */
+            read_heap(&reader);
+            n_read++;
+        }
     }
     free(reader.granule);
     free(roots);
-    return n_roots > 0 || complain_of(target, found);
+    return n_read > 0 || complain_of(target, found);
 }

@@ -187,7 +187,9 @@ bool heap_view_read(struct target *target, struct heap_view *view, bool with_blo
         heap_view_forget(view);
         return false;
     }
-    qsort(view->spans, view->n_spans, sizeof *view->spans, by_address);
+    if (view->n_spans > 0) {
+        qsort(view->spans, view->n_spans, sizeof *view->spans, by_address);
+    }
     credit_heaps(view);
     for (size_t i = 0; i < view->n_spans && !with_blocks; i++) {
         free(view->spans[i].live_bits);

@@ -212,13 +212,8 @@ static void read_notes(struct target *target, char *notes, size_t bytes)
 #endif
 #define NOTES_MOST (UINT64_C(256) << 20)
 
-static bool add_load(struct target *target, const Elf64_Phdr *header)
+static void add_load(struct target *target, const Elf64_Phdr *header)
 {
-    if (header->p_offset > target->core_bytes || header->p_filesz > target->core_bytes - header->p_offset) {
-        complain("%s is truncated: it ends at %llu bytes, and memory that it should hold lies behind; see ulimit -c",
-                 target->path, (unsigned long long)target->core_bytes);
-        return false;
-    }
     struct mapping *mapping = target_add_mapping(target, header->p_vaddr, header->p_vaddr + header->p_memsz, "");
     mapping->readable = (header->p_flags & PF_R) != 0;
     mapping->writable = (header->p_flags & PF_W) != 0;
@@ -230,7 +225,16 @@ static bool add_load(struct target *target, const Elf64_Phdr *header)
         .held_bytes = header->p_filesz,
         .offset = header->p_offset,
     };
-    return true;
+}
+
+static bool is_whole(const struct target *target, const Elf64_Phdr *header)
+{
+    if (header->p_offset <= target->core_bytes && header->p_filesz <= target->core_bytes - header->p_offset) {
+        return true;
+    }
+    complain("%s is truncated: it ends at %llu bytes, and memory that it should hold lies behind; see ulimit -c",
+             target->path, (unsigned long long)target->core_bytes);
+    return false;
 }
 
 static bool read_headers(struct target *target, const Elf64_Ehdr *head)
@@ -241,7 +245,10 @@ static bool read_headers(struct target *target, const Elf64_Ehdr *head)
         complain("%s is truncated: its table of segments is cut off; see ulimit -c", target->path);
     }
     for (size_t i = 0; good && i < head->e_phnum; i++) {
-        good = headers[i].p_type != PT_LOAD || add_load(target, &headers[i]);
+        good = is_whole(target, &headers[i]);
+        if (good && headers[i].p_type == PT_LOAD) {
+            add_load(target, &headers[i]);
+        }
     }
     for (size_t i = 0; good && i < head->e_phnum; i++) {
         const Elf64_Phdr *header = &headers[i];
@@ -313,7 +320,9 @@ bool core_open(struct target *target)
     if (target->name == NULL) {
         target->name = take_copy("");
     }
-    qsort(target->mappings, target->n_mappings, sizeof *target->mappings, by_address);
+    if (target->n_mappings > 0) {
+        qsort(target->mappings, target->n_mappings, sizeof *target->mappings, by_address);
+    }
     count_resident(target);
     return true;
 }

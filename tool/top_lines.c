@@ -142,8 +142,10 @@ static void add_heaps(struct lines *lines, const struct watched *watched)
 {
     size_t n = watched->now.n_heaps;
     struct heap_of_thread *heaps = take_memory(n * sizeof *heaps);
-    memcpy(heaps, watched->now.heaps, n * sizeof *heaps);
-    qsort(heaps, n, sizeof *heaps, by_live);
+    if (n > 0) {
+        memcpy(heaps, watched->now.heaps, n * sizeof *heaps);
+        qsort(heaps, n, sizeof *heaps, by_live);
+    }
     lines_add(lines, "%11s %11s %9s  %s", "heap", "live", "in bins", "thread");
     for (size_t i = 0; i < n && i < HEAPS_SHOWN; i++) {
         char live[BYTES_TEXT], thread[64] = "?";

@@ -52,10 +52,10 @@ class Top(tooltest.Case):
             self.assertEqual(err, "")
 
     def test_a_stream_ends_with_the_process(self):
-        with processes.running([self.folder / "busy", 1]) as pid:
+        with processes.running([self.folder / "busy", 2]) as pid:
             out, _ = self.allot("top", "--json", "--interval", "200", pid, timeout=20)
         samples = [json.loads(line) for line in out.splitlines()]
-        self.assertGreaterEqual(len(samples), 3)
+        self.assertGreaterEqual(len(samples), 2)
         self.assertEqual({s["pid"] for s in samples}, {pid})
 
     def test_a_stream_ends_with_its_reader(self):
