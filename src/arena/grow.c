@@ -619,7 +619,7 @@ void arena_lose_memory(allot_arena *arena)
     store_relaxed(&arena->gone, 1); /* one owner */
     arena->head = (allot_arena_head){NULL, NULL};
     arena->hidden = arena->head;
-    arena->bump = (struct bump){NULL, NULL};
+    arena->bump = (struct bump){.segment = NULL};
     while (arena->segments != NULL) {
         struct segment *segment = arena->segments;
         segment_leave(arena, segment);
