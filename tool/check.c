@@ -6,6 +6,7 @@
  * they are gathered into one document. So it is known whether there were any, however the program ended.
  * SARIF and JUnit are written by the library, which can put a report into a document.
  */
+#include "check_lines.h"
 #include "json.h"
 #include "preload.h"
 
@@ -26,6 +27,7 @@ struct request {
     enum form form;
     char *file; /* whole path; NULL with FORM_TEXT */
     bool full;
+    bool leaks;
     bool children;
     char **command;
 };
@@ -75,9 +77,22 @@ static bool choose_form(struct request *request, enum form form, const char *pat
     return request->file != NULL;
 }
 
-enum { FLAG_OWN = 1, FLAG_JSON, FLAG_SARIF, FLAG_JUNIT, FLAG_HALT, FLAG_CONTINUE, FLAG_FULL, FLAG_CHILDREN };
+enum {
+    FLAG_LEAKS = 1,
+    FLAG_SUPPRESS,
+    FLAG_OWN,
+    FLAG_JSON,
+    FLAG_SARIF,
+    FLAG_JUNIT,
+    FLAG_HALT,
+    FLAG_CONTINUE,
+    FLAG_FULL,
+    FLAG_CHILDREN
+};
 
 static const struct option own_flags[] = {
+    {"leaks", no_argument, NULL, FLAG_LEAKS},
+    {"suppress", required_argument, NULL, FLAG_SUPPRESS},
     {"own", required_argument, NULL, FLAG_OWN},
     {"json", required_argument, NULL, FLAG_JSON},
     {"sarif", required_argument, NULL, FLAG_SARIF},
@@ -89,9 +104,31 @@ static const struct option own_flags[] = {
     {NULL, 0, NULL, 0},
 };
 
+/* To the files that ALLOT_SUPPRESSIONS names, with colons between them. */
+static bool add_suppressions(const char *path)
+{
+    const char *before = getenv("ALLOT_SUPPRESSIONS");
+    char *whole = realpath(path, NULL);
+    if (whole == NULL || access(whole, R_OK) != 0) {
+        complain("%s: %s", path, strerror(errno));
+        free(whole);
+        return false;
+    }
+    char *all = before == NULL || before[0] == '\0' ? take_copy(whole) : take_text("%s:%s", before, whole);
+    setenv("ALLOT_SUPPRESSIONS", all, 1);
+    free(all);
+    free(whole);
+    return true;
+}
+
 static bool take_flag(struct request *request, int found)
 {
     switch (found) {
+    case FLAG_LEAKS:
+        request->leaks = true;
+        return true;
+    case FLAG_SUPPRESS:
+        return add_suppressions(optarg);
     case FLAG_HALT:
     case FLAG_CONTINUE:
         options_add(&request->options, "halt", found == FLAG_HALT ? "1" : "0");
@@ -146,6 +183,10 @@ static void add_own_options(struct request *request, const struct program *progr
     snprintf(number, sizeof number, "%d", LEFT_FOUND);
     options_add(&request->options, "check", request->full ? "full" : "on");
     options_add(&request->options, "exit_code", number);
+    if (request->leaks) {
+        options_add(&request->options, "leaks", NULL);
+        options_add(&request->options, "leaks_code", number);
+    }
     options_add(&request->options, "report", forms[request->form]);
     char *pipe_path = take_text("/proc/%d/fd/%d", getpid(), pipe_end);
     bool by_library = request->form == FORM_SARIF || request->form == FORM_JUNIT;
@@ -189,14 +230,31 @@ static sigset_t prepare_signals(void)
     return before;
 }
 
+/* The pipes that this listens at. */
+struct channels {
+    int reports[2];
+    int errors[2]; /* the program's standard error, where lines of it have to be changed; otherwise -1 */
+};
+
+static bool open_channels(struct channels *channels, bool listens_to_errors)
+{
+    channels->errors[0] = channels->errors[1] = -1;
+    if (pipe2(channels->reports, O_NONBLOCK | O_CLOEXEC) != 0) {
+        return false;
+    }
+    return !listens_to_errors ||
+           (pipe2(channels->errors, O_CLOEXEC) == 0 && fcntl(channels->errors[0], F_SETFL, O_NONBLOCK) == 0);
+}
+
 _Noreturn static void become(const struct request *request, const struct program *program, const char *preload,
-                             const int reports[2], const sigset_t *signals)
+                             const struct channels *channels, const sigset_t *signals)
 {
     signal(SIGINT, SIG_DFL); /* handlers go by themselves */
     signal(SIGQUIT, SIG_DFL);
     sigprocmask(SIG_SETMASK, signals, NULL);
-    close(reports[0]);
-    close(reports[1]);
+    if (channels->errors[1] >= 0) {
+        dup2(channels->errors[1], STDERR_FILENO);
+    }
     if (!program->has_allot) {
         setenv("LD_PRELOAD", preload, 1);
     }
@@ -225,19 +283,23 @@ static bool take_report(const struct request *request, struct reports *reports, 
 }
 
 /* Until the program has ended; returns its status as wait gives it. */
-static int listen_to(const struct request *request, struct reports *reports, int file, pid_t child,
-                     const sigset_t *signals)
+static int listen_to(const struct request *request, struct reports *reports, const struct channels *channels,
+                     pid_t child, const sigset_t *signals)
 {
     listened_to = child;
-    struct pollfd come = {.fd = file, .events = POLLIN};
+    struct pollfd come[] = {{.fd = channels->reports[0], .events = POLLIN},
+                            {.fd = channels->errors[0], .events = POLLIN}};
+    struct lines lines = {.length = 0};
     int status = 0;
     while (waitpid(child, &status, WNOHANG) == 0) {
-        if (ppoll(&come, 1, NULL, signals) > 0) {
-            take_report(request, reports, file);
+        if (ppoll(come, 2, NULL, signals) > 0) {
+            lines_take(&lines, channels->errors[0]);
+            take_report(request, reports, channels->reports[0]);
         }
     }
-    while (take_report(request, reports, file)) {
+    while (lines_take(&lines, channels->errors[0]) || take_report(request, reports, channels->reports[0])) {
     }
+    lines_end(&lines);
     return status;
 }
 
@@ -334,11 +396,11 @@ static int conclude(const struct request *request, const struct reports *reports
 
 static int start(struct request *request, const struct program *program, const char *library, const char *preload)
 {
-    int pipe_ends[2];
-    if (pipe2(pipe_ends, O_NONBLOCK) != 0) {
+    struct channels channels;
+    if (!open_channels(&channels, request->leaks)) {
         return complain("no pipe for the reports: %s", strerror(errno));
     }
-    add_own_options(request, program, pipe_ends[1]);
+    add_own_options(request, program, channels.reports[1]);
     char *objections = preload_objections(library, request->options);
     if (objections != NULL) {
         fputs(objections, stderr);
@@ -352,10 +414,10 @@ static int start(struct request *request, const struct program *program, const c
         return complain("no process could be made: %s", strerror(errno));
     }
     if (child == 0) {
-        become(request, program, preload, pipe_ends, &signals);
+        become(request, program, preload, &channels, &signals);
     }
     struct reports reports = {.length = 0};
-    int status = listen_to(request, &reports, pipe_ends[0], child, &signals);
+    int status = listen_to(request, &reports, &channels, child, &signals);
     return conclude(request, &reports, status);
 }
 
@@ -385,6 +447,8 @@ const struct command command_check = {
     .synopsis = "[OPTION]... [--] PROGRAM [ARGUMENT]...",
     .usage = "  --continue       go on after a bug where that is safe\n"
              "  --halt           end at the first bug (the default)\n"
+             "  --leaks          at exit, tell what nothing points to any more\n"
+             "  --suppress FILE  leaks that are not told, in LeakSanitizer's or Valgrind's form\n"
              "  --full           guard pages around every block: slower, and finds bad reads too\n"
              "  --own GLOB       only what has a module of this name on its stack\n"
              "  --json FILE      the findings as JSON\n"

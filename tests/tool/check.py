@@ -29,6 +29,11 @@ int main(int argc, char **argv)
         block[40] = 1;
         drop_block(block);
     }
+    if (strcmp(fault, "lost") == 0) {
+        block = make_block(777);
+        block = make_block(1);
+        drop_block(block);
+    }
     puts("done");
     return argc > 2 ? atoi(argv[2]) : 0;
 }
@@ -141,6 +146,18 @@ class Check(tooltest.Case):
         self.assertIn("at a time", self.allot("check", "--json", "a", "--sarif", "b", "true", status=64)[1])
         self.assertIn("spaces or commas", self.allot("check", "--json", "a,b", "true", status=64)[1])
         self.assertIn("not a number", self.allot("check", "--quarantine-age=soon", "true", status=64)[1])
+
+    def test_leaks(self):
+        out, err = self.allot("check", "--leaks", self.program, "lost", status=2)
+        self.assertRegex(err, r"(?m)^allot: leak: \d+ bytes definitely lost in 1 ")
+        self.assertRegex(err, r"(?m)^    at make_block .*faulty\.c:5\n    at main .*faulty\.c:\d+\n")
+        self.assertNotIn("nothing was found", err)
+        self.assertIn("nothing was found", self.allot("check", "--leaks", self.program)[1])
+        self.assertIn("nothing was found", self.allot("check", self.program, "lost")[1])
+        list_of_them = self.folder / "known"
+        list_of_them.write_text("leak:faulty\n")
+        self.allot("check", "--leaks", "--suppress", list_of_them, self.program, "lost")
+        self.assertIn("No such file", self.allot("check", "--suppress", "/nowhere/x", "true", status=64)[1])
 
     def test_own(self):
         self.assertIn("nothing was found", self.allot("check", "--own", "none*", self.program, "overflow")[1])
