@@ -108,6 +108,9 @@ __attribute__((noinline)) static void lose_a_mapping(void)
 static void lost_mappings_are_leaks_too(void **state)
 {
     (void)state;
+    /* The first one makes libc keep a block of its own, for fork. */
+    void *first = allot_gcmap(-1, 0, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS);
+    assert_int_equal(allot_gcmap_close(first), 0);
     expect_change(lose_a_mapping, 1, 0, 0, 0);
     assert_int_equal(collect(NULL), 0);
 }

@@ -1,0 +1,13 @@
+# Collections of mappings beside bdwgc's mark (where Debian's libgc-dev is there), in one run.
+if(NOT ALLOT_OS STREQUAL "posix" AND NOT ALLOT_SANITIZE)
+  add_executable(allot_bench_gc gc.c)
+  target_compile_options(allot_bench_gc PRIVATE ${bench_flags} -O2)
+  target_link_libraries(allot_bench_gc PRIVATE allot_core allot_warnings Threads::Threads)
+  find_library(BDWGC_LIBRARY gc)
+  if(BDWGC_LIBRARY AND NOT CMAKE_C_COMPILER MATCHES "musl")
+    target_compile_definitions(allot_bench_gc PRIVATE HAS_BDWGC)
+    target_link_libraries(allot_bench_gc PRIVATE ${BDWGC_LIBRARY})
+  endif()
+  add_test(NAME bench.gc COMMAND allot_bench_gc 4 2 1)
+  set_tests_properties(bench.gc PROPERTIES LABELS bench TIMEOUT 120)
+endif()

@@ -1,0 +1,12 @@
+# Collections need Linux's /proc.
+if(NOT ALLOT_OS STREQUAL "posix")
+  foreach(name IN ITEMS search_rows plugin_loader)
+    add_executable(example_${name} ${name}.c)
+    target_link_libraries(example_${name} PRIVATE allot allot_warnings)
+    target_compile_definitions(example_${name} PRIVATE _GNU_SOURCE)
+  endforeach()
+  add_test(NAME examples.search_rows COMMAND example_search_rows ${CMAKE_CURRENT_SOURCE_DIR}/search_rows.c mapping)
+  add_test(NAME examples.plugin_loader COMMAND example_plugin_loader)
+  set_tests_properties(examples.search_rows PROPERTIES PASS_REGULAR_EXPRESSION "with one row: 1 .*with none: 0 files")
+  set_tests_properties(examples.search_rows examples.plugin_loader PROPERTIES LABELS examples TIMEOUT 60)
+endif()
