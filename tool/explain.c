@@ -41,7 +41,7 @@ static const struct {
     [PART_FREE_SLOTS] = {"free_slots", "free slots in used pages"},
     [PART_KEPT] = {"kept", "kept pages"},
     [PART_TABLES] = {"tables", "allot's own tables"},
-    [PART_OTHER_ROOMS] = {"other_rooms", "guarded blocks and arenas"},
+    [PART_OTHER_ROOMS] = {"other_rooms", "guarded blocks and other"},
     [PART_STACKS] = {"stacks", "thread stacks"},
     [PART_PROGRAM] = {"program", "program and libraries"},
     [PART_BREAK] = {"break", "program break"},

@@ -12,7 +12,7 @@
 
 const char *const use_names[N_USES] = {
     [USE_SMALL] = "small blocks", [USE_MEDIUM] = "medium blocks", [USE_LARGE] = "large blocks",
-    [USE_POOL] = "pool",          [USE_FREE] = "free spans",      [USE_OTHER] = "guards, arenas",
+    [USE_POOL] = "pool",          [USE_FREE] = "free spans",      [USE_OTHER] = "guards, other",
 };
 
 const char *const use_keys[N_USES] = {

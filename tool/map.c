@@ -67,7 +67,7 @@ static void print_letters(FILE *out, const struct heap_view *view)
     char text[BYTES_TEXT];
     char *legend =
         take_text("A letter is %s. S small blocks, M medium ones (small letters: less than half live), L large "
-                  "blocks, P pool, O guards and arenas, f free and resident, . free",
+                  "blocks, P pool, O guarded blocks and other, f free and resident, . free",
                   bytes_text(text, step * GRANULE_BYTES));
     print_wrapped(out, 0, 0, legend);
     free(legend);

@@ -80,7 +80,7 @@
            name: (k) => k === 6 ? "age not known" : k === 5 ? "older" : `less than ${age(ages[k])}`,
            fill: (k) => k === 6 ? "var(--u4)" : ramp(k, 6) },
     room: { of: (s) => s[2] <= 2 ? 0 : s[2] === 3 ? 1 : s[2] === 5 ? 2 : 3,
-            name: (k) => ["heap", "pool", "guards, arenas and collected mappings", "free"][k],
+            name: (k) => ["heap", "pool", "guarded blocks and other", "free"][k],
             fill: (k) => ["var(--u0)", "var(--u3)", "var(--u5)", "var(--u4)"][k] },
     heap: { of: (s) => s[4] === 0 ? 0 : 1 + s[4] % 8, name: (k) => k === 0 ? "nobody's" : `heaps ${k - 1}, ${k + 7}, ...`,
             fill: (k) => k === 0 ? "var(--u4)" : `hsl(${k * 45},60%,var(--light))` },
