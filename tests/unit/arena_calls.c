@@ -548,6 +548,36 @@ static void bump_takes_back_the_latest_alone(void **state)
     unmake(&made);
 }
 
+/* The inline way leaves no trace but the end: what came before it is no longer the latest. */
+static void inlined_blocks_are_the_latest_too(void **state)
+{
+    (void)state;
+    for (unsigned how = 0; how < 4; how++) {
+        struct made made = make_arena(4 * KIB);
+        unsigned char *before = allot_arena_malloc(made.arena, 32);
+        unsigned char *inlined = allot_bump_malloc(made.arena, 32);
+        memset(before, 'a', 32);
+        memset(inlined, 'b', 32);
+        if (how == 0) {
+            assert_int_equal(allot_arena_free(made.arena, before), 0);
+        } else if (how == 1) {
+            assert_int_equal(allot_arena_free_sized(made.arena, before, 32), 0);
+        } else if (how == 2) {
+            assert_int_equal(allot_arena_shrink(made.arena, before, 16), 0);
+        } else {
+            unsigned char *longer = allot_arena_realloc(made.arena, before, 64);
+            assert_non_null(longer);
+            memset(longer, 'c', 64);
+        }
+        unsigned char *fresh = allot_bump_malloc(made.arena, 100);
+        memset(fresh, 'd', 100);
+        for (size_t i = 0; i < 32; i++) {
+            assert_int_equal(inlined[i], 'b');
+        }
+        unmake(&made);
+    }
+}
+
 int main(void)
 {
     int failed = 0;
@@ -573,7 +603,8 @@ int main(void)
         cmocka_unit_test(a_reset_arena_is_as_good_as_new),
         cmocka_unit_test(copies_are_copies),
     };
-    const struct CMUnitTest bump[] = {cmocka_unit_test(bump_takes_back_the_latest_alone)};
+    const struct CMUnitTest bump[] = {cmocka_unit_test(bump_takes_back_the_latest_alone),
+                                      cmocka_unit_test(inlined_blocks_are_the_latest_too)};
     run_on_every(general, 0, 0, 0, GENERAL_SHAPES);
     run_on_every(every_kind, 0, 0, 0, ALL_SHAPES);
     run_on_every(bump, 0, 0, GENERAL_SHAPES, BUMP_SHAPES);
