@@ -516,8 +516,10 @@ static void fork_child(bool is_survivor)
         if (h == NULL || load_relaxed(&h->state) != HEAP_OWNED || is_own(h)) {
             continue;
         }
+        /* Who frees for the first time after its thread-exit functions have run takes a heap that nobody closes: the
+         * storage may be gone. */
         _Atomic(struct heap *) *current = load_relaxed(&h->current_of);
-        if (current != NULL && load_relaxed(current) == h) {
+        if (current != NULL && os_readable(current) && load_relaxed(current) == h) {
             make_idle(h);
         }
     }
