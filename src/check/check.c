@@ -9,8 +9,8 @@
 #include <string.h>
 
 /* Check mode guards all of the first blocks, then one at a time: each may cost a microsecond or two. */
-#define EARLY_BLOCKS 1024
-#define CHECK_GUARD_MS 1
+#define EARLY_BLOCKS 512
+#define CHECK_GUARD_MS 4
 #define SAMPLE_GUARD_MS 8
 /* From this rate on, counting by refills is too coarse, and every block comes here. */
 #define EVERY_RATE 32
@@ -66,15 +66,15 @@ static int32_t until_sample(void)
 static void *take_noted(const struct hook_take *wanted)
 {
     char *block = heap_raw_malloc(wanted->bytes + TAIL_BYTES, wanted->align);
-    struct heap_slab_block slab_block;
-    if (block == NULL || !heap_slab_block(block, &slab_block)) {
+    size_t room_bytes = block == NULL ? 0 : heap_slab_block_bytes(block);
+    if (room_bytes == 0) {
         return block; /* the pool's, or a large one when guards are used up: nothing is known of it */
     }
-    struct note *note = note_make(block, slab_block.bytes);
+    struct note *note = note_make(block, room_bytes);
     if (note == NULL) {
         return block;
     }
-    struct noted noted = {.note = note, .block = block, .room_bytes = slab_block.bytes};
+    struct noted noted = {.note = note, .block = block, .room_bytes = room_bytes};
     note_take(note, wanted);
     fill_tail(&noted);
     if (!wanted->zero) {
@@ -395,6 +395,7 @@ void check_ask(const void *address, struct check_answer *answer)
 
 static void fork_child(void)
 {
+    check_forget_thread();
     guard_fork_child();
     quarantine_fork_child();
 }

@@ -27,7 +27,7 @@ struct note {
     uint32_t give_thread;
     uint32_t take_stack; /* numbers of the depot */
     uint32_t give_stack;
-    uint32_t give_ms;
+    uint32_t unused;
     uint64_t requested;
 };
 
@@ -48,6 +48,9 @@ struct noted noted_find(const void *address);
 /* Sets what taking or giving knows. */
 void note_take(struct note *note, const struct hook_take *wanted);
 void note_give(struct note *note);
+
+/* In a forked child the thread has another number. */
+void check_forget_thread(void);
 
 /* The caller's stack without allot's own frames, by its number in the depot. */
 uint32_t check_stack(void);

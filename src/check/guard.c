@@ -104,10 +104,17 @@ static size_t live_most(void)
     return refused_at == 0 ? most : size_min(most, refused_at);
 }
 
+/* Asked once: who sets himself a limit does so before he starts. */
 static size_t waiting_bytes_most(void)
 {
-    size_t limit = os_address_space_limit();
-    return limit == SIZE_MAX ? WAITING_BYTES_MOST : size_min(limit / LIMIT_SHARE, WAITING_BYTES_MOST);
+    static _Atomic size_t most; /* relaxed: all store the same */
+    size_t bytes = load_relaxed(&most);
+    if (bytes == 0) {
+        size_t limit = os_address_space_limit();
+        bytes = limit == SIZE_MAX ? WAITING_BYTES_MOST : size_min(limit / LIMIT_SHARE, WAITING_BYTES_MOST);
+        store_relaxed(&most, bytes);
+    }
+    return bytes;
 }
 
 static bool waits_too_much(void)

@@ -101,11 +101,30 @@ struct note *note_make(const void *block, size_t block_bytes)
     return notes->block_bytes == block_bytes ? &notes->of[index_of(block, block_bytes)] : NULL;
 }
 
+/* By arithmetic alone: the note says what became of the block. */
+static struct noted find_small(const void *address, size_t block_bytes)
+{
+    uint32_t at = (uint32_t)((uintptr_t)address % GRANULE_BYTES);
+    uint32_t first = (uint32_t)(GRANULE_BYTES % block_bytes);
+    if (at < first) {
+        return (struct noted){.note = NULL};
+    }
+    uint32_t offset = (at - first) % (uint32_t)block_bytes;
+    char *begin = (char *)(uintptr_t)address - offset;
+    struct note *note = note_find(begin, block_bytes);
+    bool is_noted = note != NULL && load_relaxed(&note->state) != NOTE_NONE;
+    return (struct noted){.note = is_noted ? note : NULL, .block = begin, .room_bytes = block_bytes};
+}
+
 struct noted noted_find(const void *address)
 {
     struct heap_slab_block block;
     if (map_tag_code(map_tag(address)) == MAP_CODE_GUARD) {
         return guard_find(address);
+    }
+    size_t small_bytes = heap_small_block_bytes(address);
+    if (small_bytes != 0) {
+        return find_small(address, small_bytes);
     }
     if (!heap_slab_block(address, &block)) {
         return (struct noted){.note = NULL};
@@ -117,13 +136,29 @@ struct noted noted_find(const void *address)
     return (struct noted){.note = note, .block = block.begin, .room_bytes = block.bytes};
 }
 
+/* Asking the system costs as much as the rest. */
+static __thread uint32_t thread_known;
+
+static uint32_t thread_id(void)
+{
+    if (thread_known == 0) {
+        thread_known = (uint32_t)os_thread_id();
+    }
+    return thread_known;
+}
+
+void check_forget_thread(void)
+{
+    thread_known = 0;
+}
+
 void note_take(struct note *note, const struct hook_take *wanted)
 {
     note->kind = (uint8_t)wanted->kind;
     note->align_shift = (uint8_t)bit_highest(wanted->align);
     note->reported = 0;
     note->requested = wanted->bytes;
-    note->take_thread = (uint32_t)os_thread_id();
+    note->take_thread = thread_id();
     note->take_stack = check_stack();
     note->give_thread = 0;
     note->give_stack = 0;
@@ -132,9 +167,8 @@ void note_take(struct note *note, const struct hook_take *wanted)
 
 void note_give(struct note *note)
 {
-    note->give_thread = (uint32_t)os_thread_id();
+    note->give_thread = thread_id();
     note->give_stack = check_stack();
-    note->give_ms = (uint32_t)os_now_ms();
 }
 
 /* ---- stacks ------------------------------------------------------------------------------------------------- */

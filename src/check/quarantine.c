@@ -20,7 +20,8 @@ static struct {
     size_t bytes;
     struct {
         void *block;
-        size_t bytes;
+        uint32_t bytes;
+        uint32_t ms; /* when it came in */
     } * ring;
     _Atomic(void *) waiting[WAITING_SLOTS]; /* O39 */
 } quarantine;
@@ -46,8 +47,8 @@ static bool oldest_must_leave(size_t more_bytes, uint32_t now_ms)
         quarantine.end - quarantine.begin == RING_SLOTS) {
         return true;
     }
-    struct noted oldest = noted_find(quarantine.ring[quarantine.begin % RING_SLOTS].block);
-    return oldest.note == NULL || now_ms - oldest.note->give_ms > (uint32_t)option(OPT_quarantine_age);
+    uint32_t since_ms = quarantine.ring[quarantine.begin % RING_SLOTS].ms;
+    return now_ms - since_ms > (uint32_t)option(OPT_quarantine_age);
 }
 
 /* At most n that must leave, for the caller to release without the lock. */
@@ -80,7 +81,8 @@ static bool enter(void *block, size_t bytes)
     }
     size_t i = quarantine.end++ % RING_SLOTS;
     quarantine.ring[i].block = block;
-    quarantine.ring[i].bytes = bytes;
+    quarantine.ring[i].bytes = (uint32_t)bytes;
+    quarantine.ring[i].ms = (uint32_t)os_now_ms();
     quarantine.bytes += bytes;
     return true;
 }

@@ -284,6 +284,10 @@ struct heap_slab_block {
     bool live;
 };
 bool heap_slab_block(const void *p, struct heap_slab_block *block);
+/* The size of the blocks of the slab that an address lies in; 0: it lies in none. */
+size_t heap_slab_block_bytes(const void *p);
+/* The same, for slabs of small blocks alone. These lie against the granule's end. */
+size_t heap_small_block_bytes(const void *p);
 
 /* ---- threads, fork, giving back ----------------------------------------------------------------------------- */
 

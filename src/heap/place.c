@@ -154,6 +154,22 @@ bool place_live(const struct place *place)
     return place->block != NULL && place->offset == 0 && block_lives(place);
 }
 
+size_t heap_slab_block_bytes(const void *p)
+{
+    uint32_t tag = map_tag(p);
+    uint32_t c = map_tag_code(tag) & (map_tag_code(tag) < MAP_CODE_OTHER ? ~CLASS_SPARSE : ~0u);
+    return map_tag_heap(tag) >= MAP_HEAP_FIRST && c < CLASS_COUNT ? heap_class_size(c) : 0;
+}
+
+size_t heap_small_block_bytes(const void *p)
+{
+    uint32_t tag = map_tag(p);
+    uint32_t c = map_tag_code(tag) & ~CLASS_SPARSE;
+    return map_tag_heap(tag) >= MAP_HEAP_FIRST && map_tag_code(tag) < MAP_CODE_OTHER && c < SMALL_CLASSES
+               ? heap_class_size(c)
+               : 0;
+}
+
 bool heap_slab_block(const void *p, struct heap_slab_block *block)
 {
     struct place place = place_find(p);
