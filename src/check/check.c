@@ -434,10 +434,18 @@ void check_start(void)
     }
 }
 
-void check_exit(void)
+bool check_exit(void)
 {
     const struct hooks *hooks = hooks_now();
-    if (hooks != NULL && hooks->all) {
-        check_all();
+    if (hooks == NULL || !hooks->all) {
+        return false;
     }
+    check_all();
+    return option(OPT_leaks) != 0 && leaks_tell() != 0;
+}
+
+bool check_tells_leaks(void)
+{
+    const struct hooks *hooks = hooks_now();
+    return hooks != NULL && hooks->all;
 }

@@ -24,8 +24,10 @@
 /* Once, when libc is up: what can't be done earlier. */
 void check_start(void);
 
-/* At the process's end: the last look at all blocks. */
-void check_exit(void);
+/* At the process's end: the last look at all blocks. Whether option leaks was given and something is lost. */
+bool check_exit(void);
+/* Leaks are told here, a fault each: in check mode, and when every block is sampled. */
+bool check_tells_leaks(void);
 
 /* Looks at all blocks now; how many faults were reported. */
 size_t check_all(void);

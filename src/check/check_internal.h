@@ -119,6 +119,11 @@ size_t check_freed(const struct noted *noted);
 /* Is this address, or size, what was read from memory that nobody wrote to? Then it is reported. */
 bool check_uninitialised(uintptr_t word, const char *action);
 
+/* ---- leak.c ------------------------------------------------------------------------------------------------- */
+
+/* Looks for blocks that nothing points to, and reports one for each place that they were taken at; how many. */
+size_t leaks_tell(void);
+
 /* ---- access.c ----------------------------------------------------------------------------------------------- */
 
 /* Faults of guard pages come here from now on. */

@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-#define FILL_MOST ((size_t)4 * KIB)
+#define FILL_MOST ((size_t)16 * KIB)
 #define CANARY_MOST ((size_t)1024)
 #define CANARY_END 64u
 #define LITTLE ((uintptr_t)MIB)

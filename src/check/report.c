@@ -264,8 +264,8 @@ void report_tell(const struct fault *fault, const char *line)
 
 bool report_goes_on(const struct fault *fault)
 {
-    if (!fault->fatal && option(OPT_halt) == 0) {
-        return true;
+    if (!has_culprit(fault) || (!fault->fatal && option(OPT_halt) == 0)) {
+        return true; /* after a leak there are others; the process ends as it was about to */
     }
     int code = (int)option(OPT_exit_code);
     if (code != 0) {

@@ -15,6 +15,9 @@
 #include "os/os.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
+
+#define LEAKS_CODE 23 /* as LeakSanitizer has it */
 
 /* Weak: a static program without it has one library at most. */
 __attribute__((weak)) void *dlsym(void *handle, const char *name);
@@ -47,14 +50,32 @@ __attribute__((constructor(101))) static void start(void)
     }
 }
 
+/* What the program has written and not flushed is not lost by that. */
+static void end_by_leaks(bool lost, int code)
+{
+    if (lost && code != 0) {
+        fflush(NULL);
+        os_exit(code);
+    }
+}
+
+/* In check mode leaks are misuse. */
+static int leaks_code(void)
+{
+    int code = (int)option(OPT_leaks_code);
+    int misuse_code = (int)option(OPT_exit_code);
+    return code != 0 ? code : misuse_code != 0 ? misuse_code : LEAKS_CODE;
+}
+
 __attribute__((destructor(101))) static void end(void)
 {
     look_end();
     if (option(OPT_stats)) {
         figures_print();
     }
-    check_exit();
-    if (option(OPT_leaks) && gc_leaks_print() && option(OPT_leaks_code) != 0) {
-        os_exit((int)option(OPT_leaks_code));
+    bool lost = check_exit();
+    if (option(OPT_leaks) && !check_tells_leaks()) {
+        end_by_leaks(gc_leaks_print(), (int)option(OPT_leaks_code));
     }
+    end_by_leaks(lost, leaks_code());
 }

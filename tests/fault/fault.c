@@ -16,9 +16,9 @@ static const struct {
     const char *name, *options;
 } modes[N_MODES] = {
     [MODE_DEFAULT] = {"default", "sample_rate=0"}, /* no luck: what a sample would find is not counted on */
-    [MODE_CHECK] = {"check", "check,symbols=off"},
+    [MODE_CHECK] = {"check", "check,leaks,symbols=off"},
     [MODE_UNGUARDED] = {"unguarded", "check,guards=0,symbols=off"},
-    [MODE_SAMPLER] = {"sampler", "sample_rate=1,symbols=off"},
+    [MODE_SAMPLER] = {"sampler", "sample_rate=1,leaks,symbols=off"},
 };
 static const char *const outcomes[N_OUTCOMES] = {"untried", "named", "stopped", "silent", "damaged"};
 

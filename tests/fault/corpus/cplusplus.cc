@@ -445,8 +445,8 @@ const fault_case cases[] = {
     FAULT(vector_reference_kept, USE_AFTER_FREE, SILENT, NAMED, SILENT, NAMED),
     FAULT(string_view_kept, USE_AFTER_FREE, SILENT, NAMED, SILENT, NAMED),
     FAULT(called_after_delete, USE_AFTER_FREE, STOPPED, NAMED, STOPPED, NAMED),
-    FAULT(leak_of_new, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(leak_by_an_exception, LEAK, SILENT, SILENT, SILENT, SILENT),
+    FAULT(leak_of_new, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(leak_by_an_exception, LEAK, SILENT, NAMED, SILENT, NAMED),
 };
 
 } // namespace

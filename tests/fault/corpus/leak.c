@@ -164,17 +164,17 @@ LEAK_OF(at_a_threads_end, lose_at_a_threads_end)
 LEAK_OF(with_a_threads_key, lose_with_a_threads_key)
 
 static const struct fault_case cases[] = {
-    FAULT(plain, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(of_a_large_block, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(of_an_aligned_block, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(of_a_hundred_blocks, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(of_what_a_freed_struct_names, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(of_a_struct_and_what_it_names, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(of_a_ring, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(by_overwriting_the_pointer, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(by_a_failed_realloc, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(at_a_threads_end, LEAK, SILENT, SILENT, SILENT, SILENT),
-    FAULT(with_a_threads_key, LEAK, SILENT, SILENT, SILENT, SILENT),
+    FAULT(plain, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(of_a_large_block, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(of_an_aligned_block, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(of_a_hundred_blocks, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(of_what_a_freed_struct_names, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(of_a_struct_and_what_it_names, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(of_a_ring, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(by_overwriting_the_pointer, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(by_a_failed_realloc, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(at_a_threads_end, LEAK, SILENT, NAMED, SILENT, NAMED),
+    FAULT(with_a_threads_key, LEAK, SILENT, NAMED, SILENT, NAMED),
 };
 
 const struct fault_family leak = FAMILY_OF(cases);
