@@ -104,6 +104,19 @@ class Look(tooltest.Case):
             self.assertEqual(self.json("explain", "--json", "--socket", pid)["read_by"], "socket")
         elsewhere.unlink(missing_ok=True)
 
+    def test_another_user_is_not_answered_even_where_the_directory_lets_him_in(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can be another user")
+        with self.plain(**self.look) as pid:
+            path = self.opened(pid)
+            for place in [self.folder, self.runtime, path.parent, path]:
+                place.chmod(0o777)
+            heard = subprocess.run(["python3", "-c", f"import os, socket\nos.setgid(65534)\nos.setuid(65534)\n"
+                                    f"s = socket.socket(socket.AF_UNIX)\ns.connect({str(path)!r})\nprint(s.recv(100))"],
+                                   stdout=subprocess.PIPE, text=True, timeout=20).stdout
+            self.assertIn(heard.strip(), ["b''"])
+            self.assertTrue(ask(path, "stats"))
+
     def test_it_goes_with_the_process(self):
         self.compile("brief.c", "#include <unistd.h>\nint main(void) { usleep(300000); return 0; }")
         done = subprocess.Popen([self.folder / "brief"],
