@@ -260,7 +260,7 @@ static int find_dead(struct gc *gc, uintptr_t stack, struct allot_gcmap_collecte
         told->why = "the system refuses memory for the search";
         return ENOMEM;
     }
-    if (!os_threads_stop((int)option(OPT_gc_signal), pause_ms, &stop)) {
+    if (!os_threads_stop((int)option(OPT_gc_signal), pause_ms, /* pass_over */ false, &stop)) {
         told->thread = stop.thread;
         return stop_fault_error(&stop, &told->why);
     }

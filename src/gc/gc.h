@@ -52,6 +52,7 @@ typedef void (*gc_leak_fn)(const struct gc_leak *leak, void *context);
 
 struct gc_leaks_told {
     uint64_t pause_ns;
+    size_t n_passed;      /* threads that slept and blocked the signal: their registers were not looked at */
     unsigned long thread; /* that could not be read */
     const char *why;      /* there is no answer */
 };

@@ -528,7 +528,7 @@ static int find(struct gc *gc, uintptr_t stack, bool with_reachable, struct leak
         told->why = "the system refuses memory for the search";
         return ENOMEM;
     }
-    if (!os_threads_stop((int)option(OPT_gc_signal), pause_ms, &stop)) {
+    if (!os_threads_stop((int)option(OPT_gc_signal), pause_ms, /* pass_over */ true, &stop)) {
         told->thread = stop.thread;
         return stop_fault_error(&stop, &told->why);
     }
@@ -536,6 +536,7 @@ static int find(struct gc *gc, uintptr_t stack, bool with_reachable, struct leak
     int error = search_stopped(&search, with_reachable, out, &told->why);
     os_threads_go();
     told->pause_ns = os_now_ns() - begin;
+    told->n_passed = stop.n_passed;
     drop_table(&search);
     return error;
 }

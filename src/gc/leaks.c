@@ -202,7 +202,7 @@ static void print_groups(struct summary *summary)
     }
 }
 
-static void print_counts(allot_leak_report *report)
+static void print_counts(allot_leak_report *report, size_t n_passed)
 {
     char buffer[400];
     struct text text = text_in(buffer, sizeof buffer - 1);
@@ -218,6 +218,13 @@ static void print_counts(allot_leak_report *report)
         text_add_unsigned(&text, count->n);
     }
     write_line(&text);
+    if (n_passed > 0) {
+        text = text_in(buffer, sizeof buffer - 1);
+        text_add(&text, "allot: leaks: the registers of ");
+        text_add_unsigned(&text, n_passed);
+        text_add(&text, " threads, which sleep and block all signals, were not looked at");
+        write_line(&text);
+    }
 }
 
 static void print_why(const allot_leak_report *report)
@@ -254,7 +261,7 @@ static int run(struct summary *summary, uintptr_t stack)
     if ((summary->flags & ALLOT_LEAK_PRINT) != 0) {
         if (error == 0) {
             print_groups(summary);
-            print_counts(&summary->report);
+            print_counts(&summary->report, told.n_passed);
         } else {
             print_why(&summary->report);
         }

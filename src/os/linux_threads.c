@@ -431,6 +431,7 @@ static struct {
     struct slot *slots;       /* mapped before the handler is there */
     uint32_t *asked;          /* slots of this stop */
     uint32_t n_asked;
+    uint32_t n_passed;
     uint32_t n_slots; /* in use */
     int signal;       /* that the handler is installed for; 0: none */
     struct sigaction before;
@@ -567,6 +568,7 @@ struct status {
     bool dead;
     bool traced; /* or stopped */
     bool blocks; /* the signal */
+    bool sleeps;
 };
 
 static struct status status_of(unsigned long id, int signal)
@@ -579,6 +581,7 @@ static struct status status_of(unsigned long id, int signal)
     const char *blocked = strstr(text, "SigBlk:\t");
     if (state != NULL) {
         status.dead = state[7] == 'Z' || state[7] == 'X';
+        status.sleeps = state[7] == 'S';
         status.traced = state[7] == 't' || state[7] == 'T';
     }
     status.blocks = blocked != NULL && (number_at(blocked + 8, 16) >> (signal - 1) & 1) != 0;
@@ -681,7 +684,7 @@ static enum os_stop_fault ask_all(int signal, unsigned long self, uint32_t *n, u
 }
 
 /* Looks at who hasn't answered. Such a thread may be gone, or say why it never will. */
-static enum os_stop_fault look(int signal, bool patient, bool *all, unsigned long *thread)
+static enum os_stop_fault look(int signal, bool patient, bool pass_over, bool *all, unsigned long *thread)
 {
     uint32_t epoch = load_relaxed(&stop.epoch); /* relaxed: the caller's own */
     *all = true;
@@ -698,7 +701,10 @@ static enum os_stop_fault look(int signal, bool patient, bool *all, unsigned lon
         }
         *all = false;
         *thread = id;
-        if (!patient && (status.blocks || status.traced)) {
+        if (!patient && pass_over && status.blocks && status.sleeps) {
+            store_relaxed(&slot->state, STATE(epoch, GONE));
+            stop.n_passed++;
+        } else if (!patient && (status.blocks || status.traced)) {
             return status.traced ? OS_STOP_TRACED : OS_STOP_BLOCKED;
         }
     }
@@ -716,7 +722,8 @@ static bool all_answered(void)
     return true;
 }
 
-static enum os_stop_fault wait_for_answers(int signal, uint64_t begin_ns, uint64_t deadline_ns, unsigned long *thread)
+static enum os_stop_fault wait_for_answers(int signal, bool pass_over, uint64_t begin_ns, uint64_t deadline_ns,
+                                           unsigned long *thread)
 {
     unsigned quiet = 0;
     for (;;) {
@@ -731,7 +738,7 @@ static enum os_stop_fault wait_for_answers(int signal, uint64_t begin_ns, uint64
         quiet = 0;
         bool all;
         uint64_t now = os_now_ns();
-        enum os_stop_fault fault = look(signal, now < begin_ns + GRACE_NS, &all, thread);
+        enum os_stop_fault fault = look(signal, now < begin_ns + GRACE_NS, pass_over, &all, thread);
         if (all || fault != OS_STOP_NONE) {
             return fault;
         }
@@ -741,7 +748,7 @@ static enum os_stop_fault wait_for_answers(int signal, uint64_t begin_ns, uint64
     }
 }
 
-static enum os_stop_fault stop_all(int signal, unsigned ms, unsigned long *thread)
+static enum os_stop_fault stop_all(int signal, unsigned ms, bool pass_over, unsigned long *thread)
 {
     uint64_t begin = os_now_ns();
     uint64_t deadline = begin + (uint64_t)ms * 1000000;
@@ -752,7 +759,7 @@ static enum os_stop_fault stop_all(int signal, unsigned ms, unsigned long *threa
         if (fault != OS_STOP_NONE || n == 0) {
             return fault;
         }
-        fault = wait_for_answers(signal, begin, deadline, thread);
+        fault = wait_for_answers(signal, pass_over, begin, deadline, thread);
         if (fault != OS_STOP_NONE) {
             return fault;
         }
@@ -787,12 +794,12 @@ static void note_blocking(unsigned long id)
     }
 }
 
-bool os_threads_stop(int signal, unsigned ms, struct os_stop *told)
+bool os_threads_stop(int signal, unsigned ms, bool pass_over, struct os_stop *told)
 {
     int saved = errno;
     sigset_t all;
     *told = (struct os_stop){.fault = handler_ready(signal)};
-    if (told->fault == OS_STOP_NONE && still_blocked(signal)) {
+    if (told->fault == OS_STOP_NONE && !pass_over && still_blocked(signal)) {
         told->fault = OS_STOP_BLOCKED;
         told->thread = stop.blocking;
     }
@@ -803,19 +810,21 @@ bool os_threads_stop(int signal, unsigned ms, struct os_stop *told)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &stop.mask);
     stop.n_asked = 0;
+    stop.n_passed = 0;
     if (stop.n_slots > THREADS_MOST) {
         slots_tidy(signal);
     }
     /* OG3: the next odd number. It is odd already in a child whose parent was forked in the midst of a stop. */
     store_release(&stop.epoch, (load_relaxed(&stop.epoch) + 1) | 1);
     unsigned long thread = 0;
-    told->fault = stop_all(signal, ms, &thread);
+    told->fault = stop_all(signal, ms, pass_over, &thread);
     if (told->fault != OS_STOP_NONE) {
         told->thread = thread;
         os_threads_go();
     }
     note_blocking(told->fault == OS_STOP_BLOCKED ? thread : 0);
     told->n = stop.n_asked;
+    told->n_passed = stop.n_passed;
     errno = saved;
     return told->fault == OS_STOP_NONE;
 }

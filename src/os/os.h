@@ -379,12 +379,14 @@ struct os_stop {
     enum os_stop_fault fault;
     unsigned long thread; /* that it is about; 0: none */
     size_t n;             /* threads that stand still, beside the caller */
+    size_t n_passed;      /* of them, passed over */
 };
 
 /* Stops every thread of the process but the caller, wherever it came from, by a signal; gives up after so many ms. The
  * caller's signals are blocked until os_threads_go, which must follow a success. While threads stand still, nothing may
- * be called that takes a lock of libc's. One caller at a time. False: all run again. */
-bool os_threads_stop(int signal, unsigned ms, struct os_stop *stop);
+ * be called that takes a lock of libc's. pass_over: a thread that blocks the signal and sleeps is
+ * left asleep; its registers are not known, and it may wake. One caller at a time. False: all run again. */
+bool os_threads_stop(int signal, unsigned ms, bool pass_over, struct os_stop *stop);
 void os_threads_go(void);
 /* Of those; NULL when it has ended instead. */
 const struct os_standing *os_standing(size_t i);

@@ -40,7 +40,7 @@ size_t os_mappings_most(void)
 }
 
 int os_memory_each(uintptr_t skip_begin, uintptr_t skip_end, bool (*visit)(const struct os_memory *, void *),
-                      void *context)
+                   void *context)
 {
     (void)skip_begin;
     (void)skip_end;
@@ -73,8 +73,9 @@ void os_pages_written(int pages, uintptr_t begin, uintptr_t end,
     visit(begin, end, context);
 }
 
-bool os_threads_stop(int signal, unsigned ms, struct os_stop *stop)
+bool os_threads_stop(int signal, unsigned ms, bool pass_over, struct os_stop *stop)
 {
+    (void)pass_over;
     (void)signal;
     (void)ms;
     *stop = (struct os_stop){.fault = OS_STOP_UNKNOWN};
