@@ -378,6 +378,7 @@ void misuse_report_options(const allot_arena_options *options, const struct misu
 bool watch_is_on(void);
 void watch_memory(const allot_arena *arena, const void *begin, size_t bytes); /* nobody may touch it */
 void watch_forget(const allot_arena *arena, const void *begin, size_t bytes); /* it is a block, or goes back */
+void watch_keep(const allot_arena *arena, const void *begin, size_t bytes);   /* all of it is a block with contents */
 
 /* backend.c, maps.c */
 

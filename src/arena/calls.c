@@ -456,7 +456,7 @@ static void *move(allot_arena *arena, void *block, size_t bytes, size_t old_byte
     if (error != 0) {
         return block_or_errno(error, NULL);
     }
-    watch_forget(arena, block, old_bytes);
+    watch_keep(arena, block, size_min(bytes, old_bytes));
     memcpy(taken.block, block, size_min(bytes, old_bytes));
     if (!arena_is_bump(arena)) {
         allot_arena_free(arena, block);
@@ -481,7 +481,9 @@ void *allot_arena_realloc(allot_arena *arena, void *block, size_t size_bytes)
     }
     (arena_is_bump(arena) ? change_bump : change_general)(arena, block, size_bytes, &change);
     if (change.is_done) {
-        watch_forget(arena, block, size_bytes);
+        size_t kept = size_min(size_bytes, change.old_bytes);
+        watch_keep(arena, block, kept);
+        watch_forget(arena, (char *)block + kept, size_bytes - kept);
     } else if (change.fault != NULL) {
         misuse = misuse_of(arena, block, change.fault);
     }
@@ -504,7 +506,7 @@ size_t allot_arena_usable_size(allot_arena *arena, const void *block)
     if (fault != NULL) {
         misuse = misuse_of(arena, block, fault[0] == 'u' ? fault : "invalid pointer");
     } else {
-        watch_forget(arena, block, target.block.words << WORD_SHIFT);
+        watch_keep(arena, block, target.block.words << WORD_SHIFT);
     }
     arena_leave(arena);
     if (fault != NULL) {

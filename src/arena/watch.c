@@ -8,7 +8,7 @@ __attribute__((weak)) void __asan_poison_memory_region(const volatile void *begi
 __attribute__((weak)) void __asan_unpoison_memory_region(const volatile void *begin, size_t bytes);
 
 /* What Valgrind is asked, by its numbers. */
-enum { ASK_RUNNING = 0x1001, TELL_NO_ACCESS = 0x4d430000, TELL_UNDEFINED = 0x4d430001 };
+enum { ASK_RUNNING = 0x1001, TELL_NO_ACCESS = 0x4d430000, TELL_UNDEFINED = 0x4d430001, TELL_DEFINED = 0x4d430002 };
 
 #if defined(__x86_64__) && defined(__linux__)
 /* Four rotations that add up to a whole turn, and an exchange of a register with itself. */
@@ -66,5 +66,15 @@ void watch_forget(const allot_arena *arena, const void *begin, size_t bytes)
             __asan_unpoison_memory_region(begin, bytes);
         }
         valgrind(TELL_UNDEFINED, (uintptr_t)begin, bytes);
+    }
+}
+
+void watch_keep(const allot_arena *arena, const void *begin, size_t bytes)
+{
+    if (arena->watched) {
+        if (has_asan()) {
+            __asan_unpoison_memory_region(begin, bytes);
+        }
+        valgrind(TELL_DEFINED, (uintptr_t)begin, bytes);
     }
 }
