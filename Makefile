@@ -52,7 +52,7 @@ install: build ## install the release below prefix=/usr/local
 	@cmake --install build/release --prefix $(prefix)
 
 package: build ## what install installs, as a Debian package and an archive below build/release/packages
-	@cpack --config build/release/CPackConfig.cmake | sed -n 's/^CPack: - package: \(.*\) generated.*/\1/p'
+	@cpack --config build/release/CPackConfig.cmake -B build/release/packages | sed -n 's/^CPack: - package: \(.*\) generated.*/\1/p'
 
 docs: build ## write the pages of docs/ that are made from the source
 	@build/release/tests/repo/options_table >docs/options.md && scripts/calls >docs/calls.md

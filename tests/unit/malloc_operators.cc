@@ -45,7 +45,9 @@ void used(void *p, std::size_t size)
     EXPECT(is_aligned(p, 16));
     EXPECT(malloc_usable_size(p) >= size);
     std::memset(p, 1, size < 64 ? size : 64);
-    static_cast<char *>(p)[size == 0 ? 0 : size - 1] = 2;
+    if (size != 0) {
+        static_cast<char *>(p)[size - 1] = 2;
+    }
 }
 
 void plain_forms()
