@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* access.c - accesses that the machine refused: asked about first, then passed on to the program's own action.
  *
- * The program's own action is what it was when the handler was set, or what the program has set since: where the
- * library has the name sigaction, that comes here (os_fault_action), so the program sees what it would see without it.
+ * The program's own action is what it was when the handler was set. A program that sets its own later is in its place,
+ * and has ours if it asks for the old one.
  */
 #define _GNU_SOURCE
 #include "os/os.h"
@@ -197,20 +197,4 @@ int os_catch_faults(handler_fn handler)
         }
     }
     return result == 0 ? -ENOSPC : result;
-}
-
-bool os_fault_action(int signal, const void *action, void *old)
-{
-    struct own_action *own = own_of(signal);
-    if (own == NULL || load_acquire(&caught.handlers[0]) == NULL) { /* O36 */
-        return false;
-    }
-    struct sigaction before = get_own(own);
-    if (action != NULL) {
-        set_own(own, action);
-    }
-    if (old != NULL) {
-        memcpy(old, &before, sizeof before);
-    }
-    return true;
 }

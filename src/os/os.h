@@ -231,13 +231,9 @@ struct os_access {
 };
 
 /* From now on, SIGSEGV and SIGBUS first ask handler, and those that were given before, each of which may say by true
- * that the access is to be tried again. What they pass over goes to the action that the program had, or has by now:
- * os_fault_action. Not async-signal-safe. 0 or a negative errno. */
+ * that the access is to be tried again. What they pass over goes to the action that the program had before. Not
+ * async-signal-safe. 0 or a negative errno. */
 int os_catch_faults(bool (*handler)(const struct os_access *access));
-
-/* sigaction for a signal that os_catch_faults has taken: sets and tells the program's own action, struct sigaction
- * both. False: it isn't taken, and nothing was done. */
-bool os_fault_action(int signal, const void *action, void *old);
 
 /* Ends the process with that code, at once: no destructors, nothing flushed. */
 __attribute__((noreturn)) void os_exit(int code);
