@@ -58,10 +58,11 @@ static bool is_suppressed(uint32_t stack)
 
 size_t leaks_tell(void)
 {
+    uintptr_t stack = STACK_HERE();
     struct losses losses = {.n = 0};
     size_t n_told = 0;
     struct gc_leaks_told told;
-    gc_leaks(/* with_reachable */ false, visit, &losses, &told);
+    gc_leaks(stack, /* with_reachable */ false, visit, &losses, &told);
     for (size_t i = 0; i < losses.n; i++) {
         struct noted noted = noted_find(losses.of[i].block);
         if (!is_suppressed(losses.of[i].stack)) {

@@ -223,7 +223,7 @@ static struct mapping *condemn_unmarked(struct gc *gc)
 }
 
 /* What the search needs is there before threads are stopped. */
-static bool make_tables(struct gc *gc)
+bool collect_prepare(struct gc *gc)
 {
     if (gc->left_out == NULL) {
         gc->left_out = books_map(sizeof *gc->left_out);
@@ -231,7 +231,7 @@ static bool make_tables(struct gc *gc)
     if (gc->buckets == NULL) {
         gc->buckets = books_map((BUCKETS + 1) * sizeof *gc->buckets);
     }
-    return gc->left_out != NULL && gc->buckets != NULL;
+    return os_threads_prepare() && gc->left_out != NULL && gc->buckets != NULL;
 }
 
 static void note_failure(struct gc *gc)
@@ -256,7 +256,7 @@ static int find_dead(struct gc *gc, uintptr_t stack, struct allot_gcmap_collecte
     uint64_t begin = os_now_ns();
     struct os_stop stop;
     struct roots roots = {.gc = gc, .pages = -1, .stack = stack, .deadline_ns = begin + (uint64_t)pause_ms * 1000000};
-    if (!make_tables(gc)) {
+    if (!collect_prepare(gc)) {
         told->why = "the system refuses memory for the search";
         return ENOMEM;
     }

@@ -37,6 +37,16 @@ struct gc_answer {
 /* What is this address? */
 void gc_query(const void *address, struct gc_answer *answer);
 
+/* Where the caller's own frames begin, at the top of a function that somebody else called: what lies below, the
+ * function's own variables too, is full of what others have left there. The registers that a call preserves are saved
+ * right below the frame pointer. */
+#if defined(__x86_64__)
+#define SAVED_BYTES (6 * sizeof(uintptr_t))
+#else
+#define SAVED_BYTES 0
+#endif
+#define STACK_HERE() (__builtin_unwind_init(), (uintptr_t)__builtin_frame_address(0) - SAVED_BYTES)
+
 /* ---- leaks -------------------------------------------------------------------------------------------------- */
 
 enum gc_leak_kind { GC_LEAK_DEFINITE, GC_LEAK_INDIRECT, GC_LEAK_POSSIBLE, GC_LEAK_REACHABLE, GC_LEAK_KINDS };
@@ -58,8 +68,8 @@ struct gc_leaks_told {
 };
 
 /* Stops the other threads, finds what nothing points to, lets them go, and then visits each find, in no order; the
- * visitor may allocate. 0, or a positive errno: nothing was visited, and told says why. */
-int gc_leaks(bool with_reachable, gc_leak_fn visit, void *context, struct gc_leaks_told *told);
+ * visitor may allocate. stack: from STACK_HERE. 0, or a positive errno: nothing was visited, and told says why. */
+int gc_leaks(uintptr_t stack, bool with_reachable, gc_leak_fn visit, void *context, struct gc_leaks_told *told);
 
 /* Who can tell the stack that a block was taken by: its number in the depot, 0 for unknown. Set once, at start. */
 void gc_set_stacks(uint32_t (*stack_of)(const void *block));

@@ -199,28 +199,16 @@ bool report_fault(const struct os_access *access);
 
 /* ---- collect.c ---------------------------------------------------------------------------------------------- */
 
-/* Where the caller's own frames begin, at the top of a public function: what lies below is the room's, and full of what
- * others have left there. The registers that a call preserves are saved right below the frame pointer. */
-#if defined(__x86_64__)
-#define SAVED_BYTES (6 * sizeof(uintptr_t))
-#else
-#define SAVED_BYTES 0
-#endif
-#define STACK_HERE() (__builtin_unwind_init(), (uintptr_t)__builtin_frame_address(0) - SAVED_BYTES)
-
 /* Without the lock. stack: from STACK_HERE. told is filled. 0 or a positive errno. */
 int gc_collect(uintptr_t stack, struct allot_gcmap_collected *told);
+/* Takes the memory that a search needs. False: refused. */
+bool collect_prepare(struct gc *gc);
 /* Why threads could not be stopped, in words, and as an errno. */
 int stop_fault_error(const struct os_stop *stop, const char **why);
 /* Whether the trigger says so. */
 bool gc_is_due(struct gc *gc, size_t bytes);
 /* One for the trigger: on this thread, or by the collector's. */
 void gc_collect_automatically(struct gc *gc, bool at_once);
-
-/* ---- leak.c ------------------------------------------------------------------------------------------------- */
-
-/* gc_leaks for a caller whose frames begin at stack. */
-int leaks_find(uintptr_t stack, bool with_reachable, gc_leak_fn visit, void *context, struct gc_leaks_told *told);
 
 /* ---- suppress.c --------------------------------------------------------------------------------------------- */
 

@@ -541,7 +541,7 @@ static int find(struct gc *gc, uintptr_t stack, bool with_reachable, struct leak
     return error;
 }
 
-int leaks_find(uintptr_t stack, bool with_reachable, gc_leak_fn visit, void *context, struct gc_leaks_told *told)
+int gc_leaks(uintptr_t stack, bool with_reachable, gc_leak_fn visit, void *context, struct gc_leaks_told *told)
 {
     struct gc *gc = gc_start();
     struct leak_list found_list = {0};
@@ -562,10 +562,4 @@ int leaks_find(uintptr_t stack, bool with_reachable, gc_leak_fn visit, void *con
         os_unlock(&gc->lock);
     }
     return error;
-}
-
-int gc_leaks(bool with_reachable, gc_leak_fn visit, void *context, struct gc_leaks_told *told)
-{
-    uintptr_t stack = STACK_HERE();
-    return leaks_find(stack, with_reachable, visit, context, told);
 }

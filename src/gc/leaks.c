@@ -255,7 +255,7 @@ static int run(struct summary *summary, uintptr_t stack)
     suppress_read_files(gc);
     summary->groups = books_map(GROUPS_MOST * sizeof *summary->groups);
     os_unlock(&gc->lock);
-    int error = leaks_find(stack, /* with_reachable */ true, note, summary, &told);
+    int error = gc_leaks(stack, /* with_reachable */ true, note, summary, &told);
     summary->report.thread = told.thread;
     summary->report.why = told.why;
     if ((summary->flags & ALLOT_LEAK_PRINT) != 0) {

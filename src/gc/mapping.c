@@ -33,6 +33,7 @@ static void start_once(struct gc *gc)
         return;
     }
     gc->has_started = true;
+    (void)collect_prepare(gc); /* while there is address space: who runs out of it collects */
     os_fork_around(fork_before, fork_parent, fork_child);
     if (option(OPT_gc_faults)) {
         os_catch_faults(report_fault);

@@ -2,7 +2,8 @@
 /* roots.c - everything that a pointer can lie in.
  *
  * All private memory that was written to is looked through, whoever mapped it: modules' data, thread-local storage,
- * stacks, the heap, arenas, and what the program mapped itself. Left out are the room's own books and the map's, and of
+ * stacks, the heap, arenas, and what the program mapped itself. Left out are the room's own books, the map's and
+ * those of call stacks (a word of them may be any number), and of
  * stacks what lies below the stack pointer. Memory that libc gave a thread for its stack is known by what it looks
  * like: below it lies memory that can't be touched, and at its upper end the thread's own structure. A stack that the
  * program made itself is looked through whole.
@@ -15,6 +16,7 @@
 #include "map/map.h"
 #include "pool/pool.h"
 #include "span/span.h"
+#include "stack/stack.h"
 
 #include <errno.h>
 
@@ -133,6 +135,7 @@ static void gather_left_out(struct roots *roots)
         leave_out((void *)gc->regions[i].begin, gc->regions[i].end - gc->regions[i].begin, out);
     }
     map_each_books(leave_out, out);
+    stack_each_books(leave_out, out);
     if (roots->leave_heap) {
         size_t bytes;
         const void *statics = arena_statics(&bytes);

@@ -380,6 +380,23 @@ void os_pages_close(int pages)
     errno = saved;
 }
 
+/* When the kernel doesn't tell. Not all that is mapped can be read: the page behind the end of a file, the kernel's
+ * own. */
+static void visit_readable(uintptr_t begin, uintptr_t end, visit_range visit, void *context)
+{
+    size_t page = os_page_bytes();
+    while (begin < end) {
+        uintptr_t to = begin;
+        while (to < end && os_readable((const void *)to)) {
+            to += page;
+        }
+        if (begin < to) {
+            visit(begin, to, context);
+        }
+        begin = to + page;
+    }
+}
+
 void os_pages_written(int pages, uintptr_t begin, uintptr_t end, visit_range visit, void *context)
 {
     int saved = errno;
@@ -391,9 +408,7 @@ void os_pages_written(int pages, uintptr_t begin, uintptr_t end, visit_range vis
     if (pages >= 0 && from < to) {
         from = pages_by_entry(pages, from, to, visit, context);
     }
-    if (from < to) {
-        visit(from, to, context);
-    }
+    visit_readable(from, to, visit, context);
     errno = saved;
 }
 
@@ -537,6 +552,11 @@ static bool slots_make(void)
 }
 
 /* The handler is there, and nobody has put another in its place. */
+bool os_threads_prepare(void)
+{
+    return slots_make();
+}
+
 static enum os_stop_fault handler_ready(int signal)
 {
     struct sigaction now;
@@ -667,7 +687,7 @@ static enum os_stop_fault ask_all(int signal, unsigned long self, uint32_t *n, u
     if (directory < 0) {
         return OS_STOP_UNKNOWN;
     }
-    long length;
+    long length = 0;
     while (fault == OS_STOP_NONE && (length = syscall(SYS_getdents64, directory, entries, sizeof entries)) > 0) {
         for (long at = 0; at < length && fault == OS_STOP_NONE;) {
             struct kernel_entry *entry = (void *)(entries + at);
@@ -680,7 +700,7 @@ static enum os_stop_fault ask_all(int signal, unsigned long self, uint32_t *n, u
         }
     }
     close_file(directory);
-    return fault;
+    return length < 0 ? OS_STOP_UNKNOWN : fault; /* a list that broke off is none */
 }
 
 /* Looks at who hasn't answered. Such a thread may be gone, or say why it never will. */

@@ -378,6 +378,8 @@ struct os_stop {
     size_t n_passed;      /* of them, passed over */
 };
 
+/* Takes the memory that stopping needs; otherwise the first stop does. False: refused. */
+bool os_threads_prepare(void);
 /* Stops every thread of the process but the caller, wherever it came from, by a signal; gives up after so many ms. The
  * caller's signals are blocked until os_threads_go, which must follow a success. While threads stand still, nothing may
  * be called that takes a lock of libc's. pass_over: a thread that blocks the signal and sleeps is

@@ -73,6 +73,11 @@ void os_pages_written(int pages, uintptr_t begin, uintptr_t end,
     visit(begin, end, context);
 }
 
+bool os_threads_prepare(void)
+{
+    return true;
+}
+
 bool os_threads_stop(int signal, unsigned ms, bool pass_over, struct os_stop *stop)
 {
     (void)pass_over;

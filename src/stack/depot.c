@@ -8,7 +8,7 @@
  */
 #include "base/atomic.h"
 #include "os/os.h"
-#include "stack/stack.h"
+#include "stack/stack_internal.h"
 
 #include <string.h>
 
@@ -134,4 +134,20 @@ size_t stack_recall(uint32_t number, uintptr_t *pcs)
 size_t stack_depot_bytes(void)
 {
     return load_relaxed(&depot.bytes);
+}
+
+void stack_each_books(int (*visit)(void *begin, size_t bytes, void *context), void *context)
+{
+    size_t bytes;
+    void *statics = frame_statics(&bytes);
+    visit(statics, bytes, context);
+    statics = module_statics(&bytes);
+    visit(statics, bytes, context);
+    visit(&depot, sizeof depot, context);
+    for (size_t i = 0; i < CHUNKS; i++) {
+        uint64_t *chunk = load_acquire(&depot.chunks[i]); /* O31 */
+        if (chunk != NULL) {
+            visit(chunk, CHUNK_UNITS * UNIT, context);
+        }
+    }
 }

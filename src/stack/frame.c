@@ -356,6 +356,12 @@ static struct {
     _Atomic uintptr_t what;
 } cache[CACHE_SLOTS];
 
+void *frame_statics(size_t *bytes)
+{
+    *bytes = sizeof cache;
+    return cache;
+}
+
 static size_t slot_of(uintptr_t pc)
 {
     return (size_t)((uint64_t)pc * 0x9e3779b97f4a7c15u >> 51) % CACHE_SLOTS;

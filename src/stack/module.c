@@ -208,6 +208,12 @@ static struct {
     _Atomic uint64_t refreshed_ms;
 } modules;
 
+void *module_statics(size_t *bytes)
+{
+    *bytes = sizeof modules;
+    return &modules;
+}
+
 static const void *table_find(uintptr_t pc)
 {
     size_t n = load_acquire(&modules.n); /* O32: the rows below it are written */

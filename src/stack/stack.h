@@ -36,6 +36,8 @@ size_t stack_recall(uint32_t number, uintptr_t *pcs);
 
 /* What the depot takes of memory. */
 size_t stack_depot_bytes(void);
+/* The room's own memory, statics included: its words may look like the address of anything, and are none. */
+void stack_each_books(int (*visit)(void *begin, size_t bytes, void *context), void *context);
 
 /* ---- modules ------------------------------------------------------------------------------------------------ */
 

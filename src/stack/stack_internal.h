@@ -5,6 +5,10 @@
 
 #include "stack/stack.h"
 
+/* What frame.c and module.c have of stack_each_books. */
+void *frame_statics(size_t *bytes);
+void *module_statics(size_t *bytes);
+
 /* ---- cfi.c: what .eh_frame says of an address --------------------------------------------------------------- */
 
 enum rule_kind {

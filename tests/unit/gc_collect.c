@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* gc_collect.c - what keeps a collected mapping, and what doesn't. */
+#include <allot/arena.h>
+
 #include "gc.h"
 
 #include <fcntl.h>
@@ -99,6 +101,44 @@ static void a_live_block_keeps_it_and_a_freed_one_does_not(void **state)
     assert_gone(weak);
     allot_weak_destroy(weak);
     free((void *)block);
+}
+
+/* Of each kind: with blocks that can be freed, and without. */
+static void a_live_arenas_block_keeps_it_and_a_destroyed_arenas_does_not(void **state)
+{
+    (void)state;
+    const allot_arena_kind kinds[] = {ALLOT_ARENA_GENERAL, ALLOT_ARENA_BUMP, ALLOT_ARENA_SCRATCH};
+    for (int i = 0; i < 3; i++) {
+        allot_arena_options options = ALLOT_ARENA_OPTIONS_INIT;
+        options.kind = kinds[i];
+        allot_arena *arena = NULL;
+        assert_int_equal(allot_arena_create(0, &options, &arena), 0);
+        void *volatile *block = allot_arena_malloc(arena, 1000);
+        allot_weak *weak = make_mapping(&block[100], 7, 0);
+        assert_true(is_kept(weak));
+        allot_arena_destroy(arena);
+        assert_gone(weak);
+        allot_weak_destroy(weak);
+    }
+}
+
+static void a_freed_or_reset_block_of_an_arena_keeps_nothing(void **state)
+{
+    (void)state;
+    allot_arena *arena = NULL;
+    assert_int_equal(allot_arena_create(0, NULL, &arena), 0);
+    void *volatile *first = allot_arena_malloc(arena, 1000);
+    void *volatile *second = allot_arena_malloc(arena, 100000);
+    allot_weak *freed = make_mapping(&first[100], 0, 0);
+    allot_weak *reset = make_mapping(&second[10000], 0, 0);
+    assert_int_equal(allot_arena_free(arena, (void *)first), 0);
+    assert_true(is_kept(reset));
+    assert_is_gone(freed);
+    assert_int_equal(allot_arena_reset(arena), 0);
+    assert_gone(reset);
+    allot_weak_destroy(freed);
+    allot_weak_destroy(reset);
+    allot_arena_destroy(arena);
 }
 
 static void thread_local_storage_keeps_it(void **state)
@@ -458,6 +498,8 @@ int main(void)
         cmocka_unit_test(a_global_keeps_it_and_an_interior_address_too),
         cmocka_unit_test(each_mapping_is_kept_on_its_own),
         cmocka_unit_test(a_live_block_keeps_it_and_a_freed_one_does_not),
+        cmocka_unit_test(a_live_arenas_block_keeps_it_and_a_destroyed_arenas_does_not),
+        cmocka_unit_test(a_freed_or_reset_block_of_an_arena_keeps_nothing),
         cmocka_unit_test(thread_local_storage_keeps_it),
         cmocka_unit_test(memory_that_the_program_mapped_keeps_it),
         cmocka_unit_test(shared_memory_keeps_it_when_it_is_named),
