@@ -199,8 +199,8 @@ static void again_in_check_mode(void *what)
     again("check,leaks,leaks_code=9,symbols=off", what);
 }
 
-/* What check mode knows of blocks and of call stacks keeps no block, and neither does what the search's callers leave
- * on the stack. Where anything is mapped is another in each run, and so is what looks like an address. */
+/* What check mode knows of blocks and of call stacks keeps no block. Where anything is mapped is another in each run,
+ * and so is what looks like an address. */
 static void in_check_mode_no_table_keeps_a_lost_block(void **state)
 {
     (void)state;
@@ -219,10 +219,12 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "ring") == 0) {
         lose_a_ring();
+        wipe_stack();
         return 0;
     }
     if (argc > 1 && strcmp(argv[1], "large") == 0) {
         lose_large();
+        wipe_stack();
         return 0;
     }
     if (argc > 1) {
