@@ -551,6 +551,7 @@ int gc_leaks(uintptr_t stack, bool with_reachable, gc_leak_fn visit, void *conte
         return ENOMEM;
     }
     os_lock(&gc->lock);
+    suppress_read_files(gc); /* for who visits */
     int error = find(gc, stack, with_reachable, &found_list, told);
     os_unlock(&gc->lock);
     for (size_t i = 0; i < found_list.n; i++) {

@@ -252,7 +252,6 @@ static int run(struct summary *summary, uintptr_t stack)
         return ENOMEM;
     }
     os_lock(&gc->lock);
-    suppress_read_files(gc);
     summary->groups = books_map(GROUPS_MOST * sizeof *summary->groups);
     os_unlock(&gc->lock);
     int error = gc_leaks(stack, /* with_reachable */ true, note, summary, &told);

@@ -149,8 +149,8 @@ class Check(tooltest.Case):
 
     def test_leaks(self):
         out, err = self.allot("check", "--leaks", self.program, "lost", status=2)
-        self.assertRegex(err, r"(?m)^allot: leak: \d+ bytes definitely lost in 1 ")
-        self.assertRegex(err, r"(?m)^    at make_block .*faulty\.c:5\n    at main .*faulty\.c:\d+\n")
+        self.assertRegex(err, r"(?m)^allot: leak of 0x[0-9a-f]+: offset 0 in the 777-byte block ")
+        self.assertRegex(err, r"(?m)^ +#0 +make_block .*faulty\.c:5\n +#1 +main .*faulty\.c:\d+\n")
         self.assertNotIn("nothing was found", err)
         self.assertIn("nothing was found", self.allot("check", "--leaks", self.program)[1])
         self.assertIn("nothing was found", self.allot("check", self.program, "lost")[1])
