@@ -130,10 +130,15 @@ static bool is_whole(const struct place *place)
            place->span->n_granules > 0;
 }
 
-/* How many granules, from at on, place's span has. */
+/* How many granules, from at on, place's span has. The descriptor may be changing: what it says is held against at. */
 static size_t granules_of(const struct place *place, const char *at)
 {
-    return is_whole(place) ? place->span->n_granules - (ptr_diff(at, place->span->begin) >> GRANULE_SHIFT) : 1;
+    if (!is_whole(place)) {
+        return 1;
+    }
+    size_t passed = ptr_diff(at, place->span->begin) >> GRANULE_SHIFT;
+    size_t n = place->span->n_granules;
+    return passed < n ? n - passed : 1;
 }
 
 /* A span may have begun in the area before: areas that lie side by side share free memory. */

@@ -110,9 +110,13 @@ struct place place_find(const void *p)
         place.span = &slab_of(p)->span;
         place_in_slab(&place, p);
     } else {
-        place.kind = PLACE_MEDIUM;
-        place.span = &medium_of(p)->span;
-        place_in_medium(&place, p);
+        /* Who only looks may find the tag before what it says of the slab is there. */
+        struct medium *m = medium_of(p);
+        place.kind = m == NULL ? PLACE_GONE : PLACE_MEDIUM;
+        place.span = m == NULL ? NULL : &m->span;
+        if (m != NULL) {
+            place_in_medium(&place, p);
+        }
     }
     place.offset = place.block == NULL ? 0 : ptr_diff(p, place.block);
     return place;
