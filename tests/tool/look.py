@@ -139,19 +139,19 @@ class Look(tooltest.Case):
                 self.assertEqual(self.json("explain", "--json", "--socket", number)["pid"], number)
 
     def test_it_is_reached_in_a_container(self):
-        inside = "mount -t tmpfs none /tmp && exec perl -e '$| = 1; print \"ready\\n\"; <STDIN>'"
+        inside = f"mount -t tmpfs none {self.runtime} && exec perl -e '$| = 1; print \"ready\\n\"; <STDIN>'"
         arguments = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside]
         if os.geteuid() != 0 or not processes.has("unshare", "perl") or \
                 subprocess.run(arguments[:5] + ["true"], stderr=subprocess.DEVNULL).returncode != 0:
             self.skipTest("no right to make a container")
-        with processes.running(arguments, ALLOT_OPTIONS="look", XDG_RUNTIME_DIR=None) as outer:
+        with processes.running(arguments, **self.look) as outer:
             pid = int(pathlib.Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0])
             answers = lambda: subprocess.run([tooltest.TOOL, "explain", "--socket", str(pid)], stdout=subprocess.DEVNULL,
                                              stderr=subprocess.DEVNULL).returncode == 0
             self.assertTrue(processes.wait_for(answers))
             answer = self.json("explain", "--json", "--socket", pid)
             self.assertEqual((answer["pid"], answer["program"], answer["read_by"]), (pid, "perl", "socket"))
-            self.assertFalse(os.path.exists(f"/tmp/allot-0/{pid}.sock"))
+            self.assertFalse(self.path(pid).exists())
 
     def test_a_set_uid_program_opens_nothing(self):
         if os.geteuid() != 0:
