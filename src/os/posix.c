@@ -279,10 +279,16 @@ bool os_code_is_program(const struct os_code *code)
 
 bool os_readable(const void *p)
 {
+    void *page = (void *)round_down((uintptr_t)p, os_page_bytes());
     int saved = errno;
-    bool readable = msync((void *)round_down((uintptr_t)p, os_page_bytes()), 1, MS_ASYNC) == 0;
+#if defined(__OpenBSD__)
+    bool mapped = msync(page, 1, MS_ASYNC) == 0; /* a cancellation point; there is no mincore */
+#else
+    char resident;
+    bool mapped = mincore(page, 1, (void *)&resident) == 0;
+#endif
     errno = saved;
-    return readable; /* it is mapped, at least */
+    return mapped; /* readable or not can't be asked */
 }
 
 unsigned long os_thread_id(void)
