@@ -33,10 +33,20 @@ static struct stretch stretch_of(char *begin, char *end, size_t most, size_t at_
     return (struct stretch){begin, begin + most, end - at_end, end};
 }
 
+/* The bytes before the next block first, and the first byte last: fill_find_underflow of the next block, in a handler
+ * or another thread, must not take what is half filled for damage. */
 static void stretch_fill(const struct stretch *s, int byte)
 {
-    memset(s->begin, byte, ptr_diff(s->first_end, s->begin));
+    size_t bytes = ptr_diff(s->end, s->begin);
+    size_t before_next = size_min(bytes, TAIL_BYTES);
+    memset(s->end - before_next, byte, before_next);
+    signal_fence();
     memset(s->last_begin, byte, ptr_diff(s->end, s->last_begin));
+    if (bytes > 0) {
+        memset(s->begin + 1, byte, ptr_diff(s->first_end, s->begin) - 1);
+        signal_fence();
+        *(volatile char *)s->begin = (char)byte;
+    }
 }
 
 static const char *find_other(const char *begin, const char *end, unsigned char byte)
@@ -141,12 +151,12 @@ const char *fill_find_underflow(const struct noted *noted)
         return NULL;
     }
     enum note_state state = load_relaxed(&before.note->state);
-    if (state == NOTE_LIVE) {
-        const char *tail = before.block + before.note->requested;
-        return is_byte(tail, FILL_CANARY) ? find_other(noted->block - TAIL_BYTES, noted->block, FILL_CANARY) : NULL;
-    }
-    bool is_filled = state == NOTE_FREED && is_byte(noted->block - TAIL_BYTES - 1, FILL_FREED);
-    return is_filled ? find_other(noted->block - TAIL_BYTES, noted->block, FILL_FREED) : NULL;
+    const char *tail = state == NOTE_LIVE ? before.block + before.note->requested : noted->block - TAIL_BYTES - 1;
+    unsigned char fill = state == NOTE_LIVE ? FILL_CANARY : FILL_FREED;
+    bool is_filled = (state == NOTE_LIVE || state == NOTE_FREED) && is_byte(tail, fill);
+    const char *found = is_filled ? find_other(noted->block - TAIL_BYTES, noted->block, fill) : NULL;
+    signal_fence();
+    return load_relaxed(&before.note->state) == state ? found : NULL; /* freed meanwhile: it is filled anew */
 }
 
 static bool is_near(uintptr_t word, uintptr_t fill)
