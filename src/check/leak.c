@@ -2,6 +2,7 @@
 /* leak.c - blocks that nothing points to when the process ends, told as other faults are: one for each place that they
  * were taken at, the first that was found. The search is room gc's; so are suppressions.
  */
+#include "base/format.h"
 #include "check/check_internal.h"
 #include "gc/gc.h"
 #include "os/os.h"
@@ -56,13 +57,25 @@ static bool is_suppressed(uint32_t stack)
     return n > 0 && gc_suppressed(GC_LEAK_DEFINITE, frames, n);
 }
 
+static void print_why(const struct gc_leaks_told *told)
+{
+    char buffer[256];
+    struct text text = text_in(buffer, sizeof buffer);
+    text_add(&text, "allot: no leak check: ");
+    text_add(&text, told->why);
+    text_add(&text, "\n");
+    os_write_error(buffer, text.length);
+}
+
 size_t leaks_tell(void)
 {
     uintptr_t stack = STACK_HERE();
     struct losses losses = {.n = 0};
     size_t n_told = 0;
     struct gc_leaks_told told;
-    gc_leaks(stack, /* with_reachable */ false, visit, &losses, &told);
+    if (gc_leaks(stack, /* with_reachable */ false, visit, &losses, &told) != 0) {
+        print_why(&told);
+    }
     for (size_t i = 0; i < losses.n; i++) {
         struct noted noted = noted_find(losses.of[i].block);
         if (!is_suppressed(losses.of[i].stack)) {

@@ -12,13 +12,20 @@
 
 enum { EXPECTED_FD = 37, TOO_LONG_SECONDS = 60 };
 
+/* Where the threads of the process can't be listed there is no search for leaks. */
+#ifdef ALLOT_TEST_NO_LEAKS
+#define LEAKS ""
+#else
+#define LEAKS "leaks,"
+#endif
+
 static const struct {
     const char *name, *options;
 } modes[N_MODES] = {
     [MODE_DEFAULT] = {"default", "sample_rate=0"}, /* no luck: what a sample would find is not counted on */
-    [MODE_CHECK] = {"check", "check,leaks,symbols=off"},
+    [MODE_CHECK] = {"check", "check," LEAKS "symbols=off"},
     [MODE_UNGUARDED] = {"unguarded", "check,guards=0,symbols=off"},
-    [MODE_SAMPLER] = {"sampler", "sample_rate=1,leaks,symbols=off"},
+    [MODE_SAMPLER] = {"sampler", "sample_rate=1," LEAKS "symbols=off"},
 };
 static const char *const outcomes[N_OUTCOMES] = {"untried", "named", "stopped", "silent", "damaged"};
 
@@ -220,6 +227,11 @@ static bool check_twin(const struct fault_case *one, enum fault_mode mode)
 }
 
 /* Sets the outcome of the fault, UNTRIED when there was none. */
+static bool can_be_told(const struct fault_case *one)
+{
+    return LEAKS[0] != '\0' || one->error == NULL || strcmp(one->error, "leak") != 0;
+}
+
 static bool check_case(const struct fault_case *one, enum fault_mode mode, enum fault_outcome *outcome)
 {
     struct ending ending;
@@ -235,9 +247,10 @@ static bool check_case(const struct fault_case *one, enum fault_mode mode, enum 
         return complain(one->name, "ended before its misuse", &ending);
     }
     *outcome = outcome_of(&ending);
-    if (*outcome != one->expected[mode]) {
+    enum fault_outcome expected = can_be_told(one) ? one->expected[mode] : SILENT;
+    if (*outcome != expected) {
         char what[60];
-        snprintf(what, sizeof what, "%s, not %s", outcomes[*outcome], outcomes[one->expected[mode]]);
+        snprintf(what, sizeof what, "%s, not %s", outcomes[*outcome], outcomes[expected]);
         return complain(one->name, what, &ending);
     }
     if (mode == MODE_DEFAULT && *outcome == NAMED &&

@@ -369,7 +369,7 @@ static void threads_born_and_dead(void)
         pthread_join(start(live_briefly, (void *)i), NULL);
     }
     size_t after = anonymous_bytes();
-    EXPECT(after <= before + 64 * KIB, "%zu threads left %zu KiB behind", n, (after - before) / KIB);
+    EXPECT(after <= before + 128 * KIB, "%zu threads left %zu KiB behind", n, (after - before) / KIB);
 }
 
 /* Each leaves a block behind, which the next one frees. */
