@@ -70,6 +70,8 @@ struct noted guard_find(const void *address);
 struct noted guard_nearest(const void *address);
 /* Its pages can be touched from now on, so that the program may go on. */
 void guard_open(const void *address);
+/* Not where a guard forbids to read. */
+bool guard_is_open(const void *address);
 void guard_fork_child(void);
 
 /* ---- fill.c: bytes that tell -------------------------------------------------------------------------------- */

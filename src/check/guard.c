@@ -318,6 +318,16 @@ struct noted guard_nearest(const void *address)
     return is_before ? before : here;
 }
 
+bool guard_is_open(const void *address)
+{
+    if (!is_guard(address)) {
+        return true;
+    }
+    const struct guard *guard = guard_of(address);
+    bool is_data = (const char *)address >= guard->data && (const char *)address < guard->data_end;
+    return guard->opened || (is_data && load_relaxed(&guard->note.state) == NOTE_LIVE);
+}
+
 void guard_open(const void *address)
 {
     struct guard *guard = guard_of(address);

@@ -136,6 +136,12 @@ static void add_stack(struct text *text, const struct report_stack *stack, bool 
 
 /* ---- bytes -------------------------------------------------------------------------------------------------- */
 
+/* Where the system only knows what is mapped, the guards know more. */
+static bool can_read(const void *at)
+{
+    return guard_is_open(at) && os_readable(at);
+}
+
 static void add_cell(struct text *text, const struct report *report, const char *at, bool colour)
 {
     static const char digits[] = "0123456789abcdef";
@@ -149,7 +155,7 @@ static void add_cell(struct text *text, const struct report *report, const char 
                    : begin != NULL && at == begin ? "<"
                    : begin != NULL && at == end   ? ">"
                                                   : " ");
-    if (!os_readable(at)) {
+    if (!can_read(at)) {
         text_add(text, "--");
         return;
     }
@@ -163,7 +169,7 @@ static void add_characters(struct text *text, const char *row)
     text_add(text, "  ");
     for (size_t i = 0; i < ROW; i++) {
         char c[2] = {' ', '\0'};
-        if (os_readable(row + i)) {
+        if (can_read(row + i)) {
             char byte = *(const volatile char *)(row + i);
             c[0] = byte > ' ' && byte <= '~' ? byte : '.';
         }
@@ -192,7 +198,7 @@ void draw_bytes(const struct report *report, struct text *text, bool colour)
     uintptr_t row = round_down((uintptr_t)fault->address, ROW);
     bool any = false;
     for (intptr_t i = -ROWS_AROUND; i <= ROWS_AROUND; i++) {
-        any = any || os_readable((const void *)(row + (uintptr_t)(i * ROW)));
+        any = any || can_read((const void *)(row + (uintptr_t)(i * ROW)));
     }
     if (fault->block == NULL || !any) {
         return;
