@@ -473,13 +473,14 @@ bool os_readable(const void *p)
 }
 
 #if defined(DLFO_STRUCT_HAS_EH_DBASE) /* glibc from 2.35 on */
-/* Weak: an older libc, or a static program that doesn't unwind, has none. */
+/* Weak: an older libc, or a static program that doesn't unwind, has none. Other static programs have it, but nothing in
+ * them makes its tables ready: it would crash. */
 __attribute__((weak)) int _dl_find_object(void *pc, struct dl_find_object *found);
 
 int os_code_at(uintptr_t pc, struct os_code *code)
 {
     struct dl_find_object found;
-    if (_dl_find_object == NULL) {
+    if (_dl_find_object == NULL || getauxval(AT_BASE) == 0) {
         return -ENOSYS;
     }
     if (_dl_find_object((void *)pc, &found) != 0) {
